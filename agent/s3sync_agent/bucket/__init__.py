@@ -1,7 +1,7 @@
 """The port to S3: what this project asks of an object store, and nothing more.
 
-`S3Bucket` (in `s3.py`) is the only module that imports boto3; `MemoryBucket` (in `tests/`) is the
-fake. Both, and the real servers, pass tests/contract/test_bucket.py.
+`S3Bucket` (in `bucket/s3.py`) is the only module that imports boto3; `MemoryBucket` (in
+`tests/fakes.py`) is the fake. Both, and real servers, pass tests/contract/test_bucket.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What CI and operators do: check, publish, promote, roll back, list, prune."""
