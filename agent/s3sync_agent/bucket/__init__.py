@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -24,13 +24,20 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What HEAD tells. `sha256` is the stored and S3-verified checksum of the whole object, or ""."""
+    """What HEAD tells.
+
+    `sha256` is the stored and S3-verified checksum of the whole object, or "". An object that went
+    up in parts has none (S3 only keeps a checksum of its parts' checksums); `announced_sha256` is
+    what its writer said it would be, in the object's metadata, or "": `put` compares it with the bytes
+    before it completes such an object, but S3 does not vouch for it and a copy by hand may drop it.
+    """
 
     size: int
     etag: str
     last_modified: float
     sha256: str
     encrypted_by_kms: bool
+    announced_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,9 @@ class Bucket(Protocol):
         """One conditional GET. `etag` "" means unconditional. Raises ObjectMissing."""
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
-        """Bytes [start, end) of the object. Raises ObjectMissing, StoreUnavailable when short."""
+        """Bytes [start, end) of the object; b"" without asking when that is none. Raises
+        ObjectMissing; DigestMismatch when the object ends before `end`, which asking again does not
+        mend; StoreUnavailable when the connection breaks."""
 
     def open(self, key: str, *, if_match: str) -> AbstractContextManager[Body]:
         """Stream the object as long as it has that ETag. Raises ObjectMissing, PreconditionFailed."""
@@ -78,7 +87,7 @@ class Bucket(Protocol):
         """All objects below `prefix`, sorted by key as UTF-8 bytes, fetched page by page as the
         iterator is consumed."""
 
-    def list_prefixes(self, prefix: str) -> list[str]:
+    def list_prefixes(self, prefix: str) -> Sequence[str]:
         """The "folders" directly below `prefix`, each ending in `/`, sorted."""
 
     def put(
@@ -95,8 +104,11 @@ class Bucket(Protocol):
         """Store `size` bytes whose SHA-256 (hexadecimal) the store verifies; returns the ETag.
 
         With `if_match` only over the object with that ETag, with `create_only` only when the key
-        is free. Raises PreconditionFailed (412, 409, or 404 under `if_match`).
-        A body that is a file is read from its current position and may be rewound for a retry.
+        is free. Raises PreconditionFailed (412, 409, or 404 under `if_match`), DigestMismatch when
+        the body is not `size` bytes with that SHA-256: nothing is stored then.
+        A body that is a file is read from its current position to its end and may be rewound to
+        there for a retry. PreconditionFailed may also be our own success whose answer was lost and
+        which the SDK repeated, as StoreUnavailable may: who writes conditionally reads back.
         """
 
     def copy(self, source: str, target: str) -> None:
