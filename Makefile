@@ -1,0 +1,57 @@
+# Every target works on a fresh clone: Python 3.11 or newer, git and make are all it needs.
+# The first one that needs it creates .venv from requirements.lock (about 15 s, then never again
+# until the lock changes).
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)) python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+# A wheel built twice from one commit is the same wheel.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-unit lint bench dist lock clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(READY) ## Create .venv with everything in it, hashes checked
+
+$(READY): requirements.lock pyproject.toml scripts/bootstrap.py
+	$(PYTHON) scripts/bootstrap.py .venv
+	@touch $@
+
+demo: $(READY) ## From a folder to a browser through S3 and nginx (ARGS=--check: the tour, unattended)
+	$(BIN)/s3sync demo $(ARGS)
+
+test: $(READY) ## All tests, on every core (ARGS: pytest's own)
+	$(BIN)/pytest --numprocesses auto $(ARGS)
+
+test-unit: $(READY) ## The fast ones: no process, no server
+	$(BIN)/pytest tests/unit tests/property $(ARGS)
+
+lint: $(READY) ## Rules, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## Measure, side by side with the tools people use today
+	@test -f bench/__main__.py || { echo "make bench: there is no bench/__main__.py yet" >&2; exit 1; }
+	$(BIN)/python -m bench $(ARGS)
+
+dist: $(READY) ## The wheel, into dist/
+	rm -rf dist
+	$(if $(SOURCE_DATE_EPOCH),SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)) \
+		$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+lock: $(READY) ## Write requirements.lock anew (ARGS=--upgrade: with newer versions)
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--output-file requirements.lock $(ARGS)
+
+clean: ## Remove all that make has made
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find agent tests -name __pycache__ -type d -prune -exec rm -rf {} +
