@@ -1,0 +1,115 @@
+"""Reporting: one event per change of state, one status document.
+
+The core says what happened, once; who listens decides what becomes of it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from s3sync_agent import failpoints, layout
+from s3sync_agent.events import BY_NAME
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The error that stands, in the words of the log."""
+
+    error: str
+    message: str
+    hint: str = ""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How an agent is. Times are RFC 3339 in UTC or "", durations seconds."""
+
+    version: str
+    pid: int
+    site: str
+    identity: str
+    source: str
+    state: str
+    stale: bool
+    serving: str
+    serving_since: str
+    wanted: str
+    behind_seconds: float
+    because: str
+    sequence: int
+    staged: tuple[str, ...]
+    polled_at: str
+    activate_at: str
+    clock_offset: float
+    problem: Problem | None
+
+
+class Reporter(Protocol):
+    """Receives what happened; must not raise for anything that a network or disk can do."""
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Report an event of `events.EVENTS` with exactly its fields."""
+
+    def status(self, status: Status) -> None:
+        """The agent's status now; called when it changed, and from time to time."""
+
+
+def checked(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with text made safe. Raises KeyError or ValueError for what is not documented."""
+    unknown = set(fields).symmetric_difference(BY_NAME[name].fields)
+    if unknown:
+        raise ValueError(f"event {name}: fields {sorted(unknown)} are missing or unknown")
+    return {key: _safe(value) for key, value in fields.items()}
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, str):
+        return layout.escape(value)
+    if isinstance(value, list | tuple):
+        return [_safe(item) for item in value]
+    return value
+
+
+class LogAndStatusFile:
+    """Events to the log, status to `status.json`."""
+
+    def __init__(self, run: layout.RunPaths) -> None:
+        self._run = run
+        self._log = structlog.get_logger("s3sync_agent")
+
+    def event(self, name: str, **fields: Any) -> None:
+        getattr(self._log, BY_NAME[name].level)(name, **checked(name, fields))
+
+    def status(self, status: Status) -> None:
+        try:
+            replace(self._run.status, msgspec.json.encode(status))
+        except OSError as error:
+            self.event("status.unwritable", path=str(self._run.status), reason=str(error.strerror))
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file of the run-time directory at once; it need not survive a reboot."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def set_healthy(run: layout.RunPaths, release: str | None) -> None:
+    """Let the balancer send requests (a release id), or not (None). Raises OSError."""
+    failpoints.reach("healthy.before")
+    if release is None:
+        run.healthy.unlink(missing_ok=True)
+    else:
+        replace(run.healthy, release.encode() + b"\n")
+
+
+def read_status(run: layout.RunPaths) -> Status | None:
+    """The last status written, or None when there is none that can be read."""
+    try:
+        return msgspec.json.decode(run.status.read_bytes(), type=Status)
+    except (OSError, msgspec.DecodeError):
+        return None

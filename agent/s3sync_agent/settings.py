@@ -1,0 +1,336 @@
+"""Settings: fragments → merged → one frozen object. All faults are reported together.
+
+Later wins: defaults, the configuration file, `config.d/*.toml` beside it in name order, then
+`S3SYNC_<NAME>` of the environment. `FIELDS` is the only list of settings; docs/configuration.md is
+made from it.
+"""
+
+from __future__ import annotations
+
+import socket
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from s3sync_agent import layout
+from s3sync_agent.errors import ConfigError
+
+SourceKind = Literal["auto", "pointer", "plain"]
+DriftMode = Literal["heal", "report", "off"]
+LogFormat = Literal["auto", "json", "console"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the agent can be told. Durations are seconds."""
+
+    site: layout.Site
+    source: SourceKind
+    state_dir: Path
+    run_dir: Path
+    identity: str
+    poll_interval: float
+    plain_interval: float
+    plain_settle: float
+    keep_releases: int
+    asset_retention: float
+    drift: DriftMode
+    scrub_interval: float
+    log_format: LogFormat
+
+    @property
+    def state(self) -> layout.StatePaths:
+        return layout.StatePaths(self.state_dir)
+
+    @property
+    def run(self) -> layout.RunPaths:
+        return layout.RunPaths(self.run_dir)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One setting: how to read it, what it is without, and its line in the documentation.
+
+    `parse` receives a string or a TOML value and raises ValueError with a reason.
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    default: Any
+    takes: str
+    doc: str
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("expected a text")
+    return value.strip()
+
+
+def _site(value: Any) -> layout.Site:
+    try:
+        return layout.parse_site(_text(value))
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _path(value: Any) -> Path:
+    path = Path(_text(value))
+    return path if path.is_absolute() else Path.cwd() / path
+
+
+def _identity(value: Any) -> str:
+    text = _text(value)
+    if len(text) > 200 or not text.isprintable() or "/" in text:
+        raise ValueError("expected at most 200 printable characters without a slash")
+    return text
+
+
+def _seconds(low: float, high: float) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        number = _number(value, float)
+        if not low <= number <= high:
+            raise ValueError(f"expected {low:g} to {high:g} seconds")
+        return number
+
+    return parse
+
+
+def _count(low: int, high: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        number: int = _number(value, int)
+        if not low <= number <= high:
+            raise ValueError(f"expected {low} to {high}")
+        return number
+
+    return parse
+
+
+def _number(value: Any, kind: type) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("expected a number")
+    try:
+        return kind(value)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a number") from None
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"expected {' or '.join(choices)}")
+        return str(value)
+
+    return parse
+
+
+REQUIRED = object()
+
+FIELDS: tuple[Field, ...] = (
+    Field("site", _site, REQUIRED, "s3://bucket[/prefix]", "The site this agent serves."),
+    Field(
+        "source",
+        _one_of("auto", "pointer", "plain"),
+        "auto",
+        "auto, pointer or plain",
+        "Follow the pointer only, the bare files in `current/` only, or the pointer as soon as there is "
+        "one. Once a pointer was accepted, `auto` never goes back to bare files.",
+    ),
+    Field(
+        "state_dir",
+        _path,
+        layout.DEFAULT_STATE_DIR,
+        "path",
+        "Releases, links and state. One file system, readable by nginx, written by the agent alone.",
+    ),
+    Field(
+        "run_dir",
+        _path,
+        None,
+        "path",
+        "Where `status.json` and `healthy` are. Default: `/run/s3sync-agent`, or `run` in the state "
+        "directory when that is not the default one.",
+    ),
+    Field(
+        "identity",
+        _identity,
+        None,
+        "text",
+        "What this instance is called in a rollout. Default: the host name.",
+    ),
+    Field(
+        "poll_interval",
+        _seconds(0.2, 3600),
+        5.0,
+        "seconds",
+        "How often the pointer is asked for; ± 10 % so that a fleet does not ask in step.",
+    ),
+    Field(
+        "plain_interval",
+        _seconds(0.2, 3600),
+        15.0,
+        "seconds",
+        "How often `current/` is listed in plain mode; a listing costs twelve times a GET.",
+    ),
+    Field(
+        "plain_settle",
+        _seconds(0, 3600),
+        10.0,
+        "seconds",
+        "How long `current/` has to be unchanged before plain mode takes it.",
+    ),
+    Field(
+        "keep_releases",
+        _count(1, 100),
+        3,
+        "1 to 100",
+        "Releases kept on disk. What is live, previous or named by the pointer is never pruned.",
+    ),
+    Field(
+        "asset_retention",
+        _seconds(0, 31 * 86400),
+        86400.0,
+        "seconds",
+        "How long the immutable files of a pruned release can still be fetched, at least; those of the "
+        "newest `keep_releases` always can.",
+    ),
+    Field(
+        "drift",
+        _one_of("heal", "report", "off"),
+        "heal",
+        "heal, report or off",
+        "What to do when a served file is not what its manifest says.",
+    ),
+    Field(
+        "scrub_interval",
+        _seconds(60, 31 * 86400),
+        86400.0,
+        "seconds",
+        "How often everything that is served is hashed again.",
+    ),
+    Field(
+        "log_format",
+        _one_of("auto", "json", "console"),
+        "auto",
+        "auto, json or console",
+        "JSON lines or text for people; `auto` is text on a terminal and JSON elsewhere.",
+    ),
+)
+
+_BY_NAME = {item.name: item for item in FIELDS}
+# Read by the S3 library or by tests, not settings of ours.
+_NOT_SETTINGS = {"S3SYNC_FAILPOINT", "S3SYNC_CONFIG"}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One value as somebody wrote it. `place` names the file or variable."""
+
+    place: str
+    key: str
+    value: Any
+
+
+@dataclass(slots=True)
+class Faults:
+    """Faults found so far; each is one line: place, key, value, reason, what to do."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, place: str, key: str, value: Any, reason: str) -> None:
+        shown = layout.escape(repr(value))[:80]
+        self.lines.append(f"{place}: {layout.escape(key)} = {shown}: {reason}")
+
+
+def load(
+    *, config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read, merge and check. `config` None: the default file, if there is one.
+
+    Raises ConfigError that lists every fault.
+    """
+    faults = Faults()
+    given = _from_files(config, faults)
+    given += _from_environment(environ, faults)
+    given += [Given("argument", key, value) for key, value in (overrides or {}).items()]
+    values = _merge(given, faults)
+    if faults.lines:
+        raise ConfigError(
+            "the configuration has faults:\n  " + "\n  ".join(faults.lines),
+            hint="docs/configuration.md lists every setting; "
+            "`s3sync-agent check-config` shows what is in force",
+        )
+    return _settle_defaults(values)
+
+
+def config_files(config: Path | None) -> list[Path]:
+    """The files that are read, in order; those that exist."""
+    main = config or layout.DEFAULT_CONFIG
+    fragments = sorted((main.parent / "config.d").glob("*.toml"))
+    return [path for path in (main, *fragments) if path.is_file()]
+
+
+def _from_files(config: Path | None, faults: Faults) -> list[Given]:
+    if config is not None and not config.is_file():
+        faults.add(str(config), "--config", str(config), "no such file; create it or leave --config out")
+    given: list[Given] = []
+    for path in config_files(config):
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            faults.add(str(path), "(file)", path.name, f"cannot be read: {error}")
+            continue
+        given += [Given(str(path), key, value) for key, value in document.items()]
+    return given
+
+
+def _from_environment(environ: Mapping[str, str], faults: Faults) -> list[Given]:
+    given = []
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith("S3SYNC_") or variable in _NOT_SETTINGS:
+            continue
+        name = variable.removeprefix("S3SYNC_").lower()
+        if name in _BY_NAME:
+            given.append(Given(variable, name, value))
+        else:
+            faults.add("environment", variable, value, f"no such setting{_closest(name)}")
+    return given
+
+
+def _merge(given: list[Given], faults: Faults) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for item in given:
+        known = _BY_NAME.get(item.key)
+        if known is None:
+            faults.add(item.place, item.key, item.value, f"no such setting{_closest(item.key)}")
+            continue
+        try:
+            values[item.key] = known.parse(item.value)
+        except ValueError as error:
+            faults.add(item.place, item.key, item.value, f"{error}; takes {known.takes}")
+            values.setdefault(item.key, known.default)
+    for known in FIELDS:
+        if known.default is REQUIRED and known.name not in values:
+            faults.add("nowhere", known.name, None, f"must be set; takes {known.takes}")
+        values.setdefault(known.name, known.default)
+    return values
+
+
+def _settle_defaults(values: dict[str, Any]) -> Settings:
+    """Fill in the defaults that depend on other settings or on the host."""
+    state_dir: Path = values["state_dir"]
+    if values["run_dir"] is None:
+        default = state_dir == layout.DEFAULT_STATE_DIR
+        values["run_dir"] = layout.DEFAULT_RUN_DIR if default else state_dir / "run"
+    if values["identity"] is None:
+        values["identity"] = socket.gethostname() or "localhost"
+    return Settings(**values)
+
+
+def _closest(name: str) -> str:
+    import difflib  # noqa: PLC0415 - only on the way to an error
+
+    matches = difflib.get_close_matches(name, _BY_NAME, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

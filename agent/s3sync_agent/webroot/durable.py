@@ -1,0 +1,100 @@
+"""The few durable steps everything else is made of.
+
+A step has happened when its function returns, and survives a power cut from then on. Temporary
+names are unique and lie in one scratch directory on the same file system, so a crash leaves nothing
+that could block a later step, and a sweep of that directory is the whole clean-up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+# The file system refuses the link, not the file: too many links, other owner, other device.
+_COPY_INSTEAD = {errno.EPERM, errno.EMLINK, errno.EXDEV}
+
+
+def unique(scratch: Path, hint: str) -> Path:
+    """A path in `scratch` that nobody else uses."""
+    return scratch / f"{hint}.{secrets.token_hex(8)}"
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Write back the whole file system that `descriptor` is on.
+
+    Errors since `descriptor` was opened are reported, so it has to be opened before the first write.
+    """
+    if _libc.syncfs(descriptor) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "syncfs")
+
+
+def write_file(path: Path, data: bytes, *, scratch: Path) -> None:
+    """Replace `path` by a file with this content, at once and durably."""
+    temporary = unique(scratch, path.name)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, path)
+    sync_directory(path.parent)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """`os.write` until everything is written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def replace_link(path: Path, target: str, *, scratch: Path) -> None:
+    """Point the symbolic link `path` to `target`, at once and durably. `ln -sfn` is neither."""
+    temporary = unique(scratch, path.name)
+    os.symlink(target, temporary)
+    if path.is_dir() and not path.is_symlink():  # somebody's directory: it ends up in the scratch directory
+        exchange(temporary, path)
+    else:
+        os.rename(temporary, path)
+    sync_directory(path.parent)
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Swap two existing names at once (renameat2 with RENAME_EXCHANGE)."""
+    done = _libc.renameat2(
+        _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), ctypes.c_uint(_RENAME_EXCHANGE)
+    )
+    if done != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(second))
+
+
+def link_or_copy(source: Path | str, target: Path) -> None:
+    """Give the file `source` the further name `target`, which must be free.
+
+    A copy, read-only and with the same mtime, where the file system refuses the link.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _COPY_INSTEAD:
+            raise
+        shutil.copy2(source, target, follow_symlinks=False)
+        target.chmod(0o444)

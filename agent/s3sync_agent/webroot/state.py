@@ -1,0 +1,65 @@
+"""What an instance remembers besides what the disk itself shows.
+
+`state.json` is written after the links it speaks of are durable. Losing it costs one unconditional
+GET: which release is live is read from the link, never from here.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from s3sync_agent.errors import ReleaseError
+from s3sync_agent.pointer import Document, parse_pointer
+
+SCHEMA = 1
+REMEMBERED = 20
+
+
+class Denial(msgspec.Struct, frozen=True):
+    """A promotion this instance will not take."""
+
+    promotion_id: str
+    reason: str
+
+
+class PlainRelease(msgspec.Struct, frozen=True):
+    """The listing that a plain release was made from."""
+
+    fingerprint: str
+    release: str
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """`pointer` is the accepted document as stored, with its ETag; `retired` says when a release stopped being
+    live, in unix seconds."""
+
+    schema: int = SCHEMA
+    pointer: str | None = None
+    etag: str = ""
+    serving_promotion: str = ""
+    serving_since: float = 0.0
+    good: tuple[str, ...] = ()
+    denied: tuple[Denial, ...] = ()
+    retired: dict[str, float] = {}
+    plain: PlainRelease | None = None
+
+    def document(self) -> Document | None:
+        """The accepted pointer."""
+        return None if self.pointer is None else parse_pointer(self.pointer.encode())
+
+
+_decoder = msgspec.json.Decoder(State)
+
+
+def encode_state(state: State) -> bytes:
+    return msgspec.json.encode(state)
+
+
+def parse_state(raw: bytes) -> State | None:
+    """The state, or None when the bytes are not one: the caller then starts from the disk alone."""
+    try:
+        state = _decoder.decode(raw)
+        state.document()
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ReleaseError):
+        return None
+    return state if state.schema == SCHEMA else None

@@ -1,0 +1,248 @@
+"""Webroot: the state directory as the agent sees and changes it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3sync_agent import failpoints, layout
+from s3sync_agent.errors import AgentBusy, ConfigError, ManifestInvalid, ReleaseError
+from s3sync_agent.release import FileEntry, Manifest, digest, parse_manifest
+from s3sync_agent.webroot import durable
+from s3sync_agent.webroot.assets import FindSource, sync_assets
+from s3sync_agent.webroot.staging import Staging, is_pristine, remove_tree
+from s3sync_agent.webroot.state import State, encode_state, parse_state
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What the file system has left for us. `inodes` is None where it does not count them."""
+
+    size: int
+    inodes: int | None
+
+
+class Webroot:
+    """Reads need nothing; everything that writes needs `open` first, which locks out other agents."""
+
+    def __init__(self, paths: layout.StatePaths) -> None:
+        self.paths = paths
+        self._lock: int | None = None
+
+    # ------------------------------------------------------------------ open and close
+
+    def open(self) -> None:
+        """Create what is missing and take the lock. Raises AgentBusy, ConfigError."""
+        try:
+            for directory in self._directories():
+                directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = os.open(self.paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(
+                f"state directory {self.paths.root} cannot be used: {error.strerror or error}",
+                hint="state_dir must be on a local file system and belong to the user the agent runs as",
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise AgentBusy(
+                f"another agent works in {self.paths.root}",
+                hint="`systemctl status s3sync-agent`; one agent serves one site",
+            ) from error
+        self._lock = descriptor
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _directories(self) -> tuple[Path, ...]:
+        paths = self.paths
+        return (paths.root, paths.releases, paths.assets, paths.manifests, paths.staging)
+
+    def sweep(self) -> list[str]:
+        """Remove what a crash left behind; returns the names. `live` and `previous` stay."""
+        swept = []
+        for leftover in sorted(self.paths.staging.iterdir()):
+            remove_tree(leftover)
+            swept.append(f"staging/{leftover.name}")
+        keep = self.complete() | {self.live(), self.previous()}
+        for tree in sorted(self.paths.releases.iterdir()):
+            if tree.name not in keep:
+                self.delete_tree(tree.name)
+                swept.append(f"releases/{tree.name}")
+        return swept
+
+    # -------------------------------------------------------------------------- reading
+
+    def live(self) -> str | None:
+        """The id of the release that is served, as the link says; None when there is none."""
+        return self._linked(self.paths.live)
+
+    def previous(self) -> str | None:
+        return self._linked(self.paths.previous)
+
+    def _linked(self, link: Path) -> str | None:
+        try:
+            target = Path(os.readlink(link))
+        except (FileNotFoundError, OSError):
+            return None
+        inside = target.parent == Path("releases") and layout.RELEASE_ID_PATTERN.match(target.name)
+        return target.name if inside and self.paths.release(target.name).is_dir() else None
+
+    def complete(self) -> frozenset[str]:
+        """The releases whose tree and manifest are both here."""
+        return frozenset(
+            name
+            for name in os.listdir(self.paths.releases)
+            if layout.RELEASE_ID_PATTERN.match(name) and self.paths.manifest(name).is_file()
+        )
+
+    def manifest(self, release: str) -> Manifest:
+        """What a tree must be. Raises ReleaseError when the file is damaged or gone."""
+        try:
+            raw = self.paths.manifest(release).read_bytes()
+        except FileNotFoundError as error:
+            raise ManifestInvalid(f"the manifest of {release} is gone from this instance") from error
+        if not release.endswith(f"-{digest(raw)[:12]}"):
+            raise ManifestInvalid(f"the manifest of {release} on this instance was changed")
+        return parse_manifest(raw)
+
+    def manifests(self) -> dict[str, Manifest]:
+        """Every readable manifest here, also of releases whose tree was pruned."""
+        found = {}
+        for path in sorted(self.paths.manifests.glob("*.json")):
+            try:
+                found[path.stem] = self.manifest(path.stem)
+            except ReleaseError:  # `complete` trees are staged anew; nothing is lost with this copy
+                continue
+        return found
+
+    def state(self) -> State:
+        """What was remembered; an empty state when it is missing or unreadable."""
+        try:
+            raw = self.paths.state.read_bytes()
+        except OSError:
+            return State()
+        return parse_state(raw) or State()
+
+    def space(self) -> Space:
+        found = os.statvfs(self.paths.root)
+        return Space(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+
+    # -------------------------------------------------------------------------- staging
+
+    def stage(self, release: str) -> Staging:
+        return Staging(durable.unique(self.paths.staging, release))
+
+    def commit(self, staging: Staging, release: str, manifest: bytes, directories: list[str]) -> None:
+        """Make a whole, verified tree a release of this instance, durably."""
+        staging.close_directories(directories)
+        staging.sync()
+        failpoints.reach("stage.synced")
+        durable.write_file(self.paths.manifest(release), manifest, scratch=self.paths.staging)
+        failpoints.reach("stage.manifest")
+        target = self.paths.release(release)
+        if target.exists():  # its manifest was lost: never without a tree in between
+            durable.exchange(staging.root, target)
+            remove_tree(staging.root)
+        else:
+            staging.root.rename(target)
+        durable.sync_directory(self.paths.releases)
+        target.chmod(0o555)
+        failpoints.reach("stage.renamed")
+        staging.close()
+
+    def discard(self, staging: Staging) -> None:
+        staging.close()
+        remove_tree(staging.root)
+
+    # ------------------------------------------------------------------------- changing
+
+    def activate(self, release: str, *, previous: str | None) -> None:
+        """Serve `release` from the next request on. `previous` is linked first, when given."""
+        scratch = self.paths.staging
+        if previous is not None and previous != self.previous():
+            durable.replace_link(self.paths.previous, f"releases/{previous}", scratch=scratch)
+        failpoints.reach("activate.previous")
+        failpoints.reach("activate.before")
+        durable.replace_link(self.paths.live, f"releases/{release}", scratch=scratch)
+        failpoints.reach("activate.after")
+
+    def save_state(self, state: State) -> None:
+        failpoints.reach("state.before")
+        durable.write_file(self.paths.state, encode_state(state), scratch=self.paths.staging)
+        failpoints.reach("state.after")
+
+    def sync_assets(self, wanted: Mapping[str, FileEntry], find: FindSource) -> None:
+        sync_assets(self.paths.assets, wanted, find, scratch=self.paths.staging)
+
+    def delete_tree(self, release: str) -> None:
+        """Remove a release's tree; its manifest stays until `forget`."""
+        moved = durable.unique(self.paths.staging, release)
+        tree = self.paths.release(release)
+        tree.chmod(0o755)  # a directory can only be moved by who may write to it
+        tree.rename(moved)
+        failpoints.reach("prune.moved")
+        remove_tree(moved)
+        failpoints.reach("prune.deleted")
+
+    def forget(self, releases: Iterable[str]) -> None:
+        """Remove the manifests of releases whose trees are gone."""
+        for release in releases:
+            self.paths.manifest(release).unlink(missing_ok=True)
+
+    def replace_file(self, release: str, path: str, source: Path) -> None:
+        """Put `source` (in the staging directory) where a release's file is damaged or missing.
+
+        The directories on the way are made anew when they are missing or are no directories.
+        """
+        tree = self.paths.release(release)
+        target = tree / path
+        opened = []
+        for parent in [tree, *(tree / part for part in layout.parents(path))]:
+            if parent.is_symlink() or not parent.is_dir():
+                remove_tree(parent)
+                parent.mkdir()
+            parent.chmod(0o755)
+            opened.append(parent)
+        if target.is_dir() and not target.is_symlink():
+            remove_tree(target)
+        failpoints.reach("repair.before")
+        source.rename(target)
+        durable.sync_directory(target.parent)
+        failpoints.reach("repair.after")
+        for parent in reversed(opened):
+            parent.chmod(0o555)
+
+    def remove_extra(self, release: str, path: str) -> None:
+        """Remove something that a release's tree should not hold."""
+        target = self.paths.release(release) / path
+        target.parent.chmod(0o755)
+        remove_tree(target)
+        target.parent.chmod(0o555)
+
+
+class Inventory:
+    """Where on this instance content can be linked from."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, list[str]] = {}
+
+    def add(self, root: Path, entries: Iterable[FileEntry], wanted: Collection[str]) -> None:
+        """Note the files of the tree at `root` whose SHA-256 is in `wanted`."""
+        for entry in entries:
+            if entry.sha256 in wanted:
+                self._places.setdefault(entry.sha256, []).append(f"{root}/{entry.path}")
+
+    def pristine(self, entry: FileEntry) -> str | None:
+        """A file that has the content of `entry`, by size and mtime; None when there is none."""
+        return next((path for path in self.places(entry) if is_pristine(path, entry)), None)
+
+    def places(self, entry: FileEntry) -> list[str]:
+        """Every file that should have the content of `entry`."""
+        return self._places.get(entry.sha256, [])
