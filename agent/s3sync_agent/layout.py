@@ -74,8 +74,12 @@ class Site:
     def pack(self, version: str, sha256: str) -> str:
         return f"{self.release(version)}{RESERVED}/{sha256}.pack"
 
+    @property
+    def fleet(self) -> str:
+        return self.key("fleet/")
+
     def heartbeat(self, identity: str) -> str:
-        return self.key(f"fleet/{identity}.json")
+        return f"{self.fleet}{identity}.json"
 
 
 def parse_site(url: str) -> Site:

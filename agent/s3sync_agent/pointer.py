@@ -225,7 +225,30 @@ def _recorded(
         by=by[:512],
         reason=reason[:512],
     )
-    return (entry, *(before.history if before else ()))[:HISTORY_LENGTH]
+    return _trimmed((entry, *(before.history if before else ())))
+
+
+def _trimmed(history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
+    """At most HISTORY_LENGTH entries, with the same releases to roll back to, newest first.
+
+    What a rollback left goes before what it went back to. Cutting off the oldest alone would turn
+    `B C B`, "back from C", into `C B`, "B after C", and a rollback would go forth to C.
+    """
+    entries = list(reversed(history))
+    while len(entries) > HISTORY_LENGTH:
+        loop = _first_loop(entries)
+        del entries[loop or slice(1)]
+    return tuple(reversed(entries))
+
+
+def _first_loop(entries: list[HistoryEntry]) -> slice | None:
+    """The earliest stretch, oldest first, that ends by going back to where it began."""
+    seen: dict[str, int] = {}
+    for index, entry in enumerate(entries):
+        if entry.manifest_sha256 in seen:
+            return slice(seen[entry.manifest_sha256], index)
+        seen[entry.manifest_sha256] = index
+    return None
 
 
 def rollback_target(pointer: Pointer) -> HistoryEntry | None:

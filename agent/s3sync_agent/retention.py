@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from s3sync_agent import layout
+from s3sync_agent.pointer import Pointer, rollback_target
 from s3sync_agent.release import FileEntry, Manifest
 
 
@@ -63,3 +64,21 @@ def union(manifests: Iterable[Manifest]) -> dict[str, FileEntry]:
         for path, entry in marked.items()
         if path not in differing and path not in directories
     }
+
+
+def releases_to_prune(published: Mapping[str, float], pointer: Pointer, keep: int) -> list[str]:
+    """The versions that can be deleted from S3, oldest first; `published` maps versions to unix
+    seconds.
+
+    What stays: everything the pointer names, the release a rollback would go to, the `keep` most
+    recently promoted and the `keep` most recently published. `keep` is at least 1.
+    """
+    protected = {ref.version for ref in pointer.named()}
+    target = rollback_target(pointer)
+    if target is not None:
+        protected.add(target.version)
+    promoted = dict.fromkeys(entry.version for entry in pointer.history)
+    protected.update(list(promoted)[:keep])
+    by_age = sorted(published, key=lambda version: (published[version], version))
+    protected.update(by_age[-keep:])
+    return [version for version in by_age if version not in protected]

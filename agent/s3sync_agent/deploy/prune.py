@@ -1,0 +1,57 @@
+"""Deleting old releases from S3: never one that the pointer names or a rollback would want."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from s3sync_agent.bucket import Bucket
+from s3sync_agent.deploy.releases import list_releases, read_pointer
+from s3sync_agent.errors import ReleaseRefused
+from s3sync_agent.layout import Site
+from s3sync_agent.pointer import Pointer
+from s3sync_agent.retention import releases_to_prune
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """One release that was, or with `dry_run` would be, deleted. `size` is what it occupied in S3,
+    in bytes."""
+
+    version: str
+    published_at: float
+    objects: int
+    size: int
+
+
+def prune(bucket: Bucket, site: Site, *, keep: int, dry_run: bool = False) -> Iterator[Pruned]:
+    """Delete old releases, oldest first, each reported when it is gone. The rule is
+    `retention.releases_to_prune`; folders without a manifest are somebody's work in progress or
+    not ours, and stay.
+
+    The manifest goes first, so that a release is never there in part. The pointer is read again
+    before each one: somebody may be promoting. Raises ReleaseRefused without a pointer, StoreError.
+    """
+    published = {
+        release.version: release.published_at
+        for release in list_releases(bucket, site)
+        if release.state in ("whole", "damaged")
+    }
+    for version in releases_to_prune(published, _pointer(bucket, site), keep):
+        if version not in releases_to_prune(published, _pointer(bucket, site), keep):
+            continue
+        objects = {listed.key: listed.size for listed in bucket.list(site.release(version))}
+        if not dry_run:
+            bucket.delete([site.manifest(version)])
+            bucket.delete(key for key in objects if key != site.manifest(version))
+        yield Pruned(version, published[version], len(objects), sum(objects.values()))
+
+
+def _pointer(bucket: Bucket, site: Site) -> Pointer:
+    found = read_pointer(bucket, site)
+    if found is None:
+        raise ReleaseRefused(
+            f"nothing is pruned in {site.url}: there is no pointer to say which releases are needed",
+            hint="promote a release first: `s3sync promote VERSION --now`",
+        )
+    return found[0].pointer
