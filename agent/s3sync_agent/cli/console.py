@@ -135,9 +135,7 @@ def _save_report(error: Exception, argv: Sequence[str]) -> str:
 
 _SECRETS = (
     re.compile(r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s'\"]+"),
-    re.compile(
-        r"(?i)((?:secret|token|password|passwd|access[_-]?key)[a-z0-9_-]*['\"]?\s*[=: ]\s*)[^\s&'\",]+"
-    ),
+    re.compile(r"(?i)((?:secret|token|password|access[_-]?key)[\w-]*['\"]?\s*[=:]\s*['\"]?)[^\s&'\",]+"),
     re.compile(r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
     re.compile(r"(://)[^/@\s]+@"),
 )

@@ -54,7 +54,7 @@ class Promotion:
     overridden: tuple[str, ...] = ()
 
 
-def promote_now(  # noqa: PLR0913  # what the pointer will say, each by its name
+def promote_now(
     bucket: Bucket,
     site: Site,
     version: str,
@@ -89,7 +89,7 @@ def promote_now(  # noqa: PLR0913  # what the pointer will say, each by its name
     return Promotion(pointer, written, before, stored.manifest, tuple(overridden))
 
 
-def rollback(  # noqa: PLR0913  # what the pointer will say, each by its name
+def rollback(
     bucket: Bucket,
     site: Site,
     version: str | None = None,
@@ -120,9 +120,7 @@ def rollback(  # noqa: PLR0913  # what the pointer will say, each by its name
             f"cannot go back to {target.version}: {error}",
             hint="name another one: `s3sync rollback VERSION`; `s3sync history` lists them",
         ) from error
-    tell(
-        f"rolling back from {who(before)} to {target.version}, first promoted at {escape(target.promoted_at)}"
-    )
+    tell(f"rolling back from {who(before)} to {target.version} of {escape(target.promoted_at)}")
     now = _store_clock(bucket)
     ref = _ref(stored, promotion_id, _activate_at(bucket, site, now))
     pointer = rolled_back(before, ref=ref, by=by, reason=reason, now=now)

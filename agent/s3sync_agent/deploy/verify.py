@@ -72,8 +72,8 @@ def _pack_faults(bucket: Bucket, key: str, pack: Pack, files: Sequence[FileEntry
     for start in range(0, pack.size, RANGE_BYTES):
         try:
             data = bucket.get_range(key, start, min(start + RANGE_BYTES, pack.size))
-        except ObjectMissing:
-            return [*frames.faults, "the pack was deleted while it was read"]
+        except (ObjectMissing, DigestMismatch) as error:
+            return [*frames.faults, f"the pack changed while it was read: {error}"]
         sha256.update(data)
         frames.feed(start, memoryview(data))
     faults = frames.finish()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3sync_agent import trust
-from s3sync_agent.bucket import Bucket
+from s3sync_agent.bucket import Bucket, Fetched
 from s3sync_agent.deploy.releases import POINTER_READ_LIMIT
 from s3sync_agent.errors import (
     ObjectMissing,
@@ -38,48 +38,44 @@ def write_pointer(bucket: Bucket, site: Site, pointer: Pointer, *, over: str | N
             create_only=over is None,
         )
     except (PreconditionFailed, StoreUnavailable) as error:
-        return _read_back(bucket, site, pointer, raw, over, error)
+        found = _read_back(bucket, site, pointer, error)
+        if found is not None and found.body == raw:
+            return found.etag
+        raise _lost(site, pointer, over, found, error) from error
 
 
-def _read_back(  # noqa: PLR0913  # one question with all that was known when it was asked
-    bucket: Bucket, site: Site, pointer: Pointer, raw: bytes, over: str | None, error: StoreError
-) -> str:
-    version = pointer.active.version
+def _read_back(bucket: Bucket, site: Site, pointer: Pointer, error: StoreError) -> Fetched | None:
     try:
-        found = bucket.get(site.pointer, limit=POINTER_READ_LIMIT)
+        return bucket.get(site.pointer, limit=POINTER_READ_LIMIT)
     except ObjectMissing:
-        found = None
+        return None
     except StoreError as second:
         raise StoreUnavailable(
-            f"cannot tell whether {version} was promoted: {error}; reading back failed too: {second}",
+            f"cannot tell whether {pointer.active.version} was promoted: {error}; "
+            f"reading back failed too: {second}",
             hint="`s3sync status` says which release is wanted, once S3 answers",
         ) from error
-    if found is not None and found.body == raw:
-        return found.etag
-    unchanged = (found.etag if found else None) == over
-    if unchanged and isinstance(error, StoreUnavailable):
-        raise StoreUnavailable(f"{version} was not promoted: {error}", hint="run it again") from error
-    raise _conflict(site, pointer, found.body if found else None, unchanged=unchanged) from error
 
 
-def _conflict(site: Site, ours: Pointer, found: bytes | None, *, unchanged: bool) -> PointerConflict:
-    version = ours.active.version
+def _lost(
+    site: Site, ours: Pointer, over: str | None, found: Fetched | None, error: StoreError
+) -> StoreError:
+    """What to raise when the pointer that is there is not ours."""
+    failed = f"{ours.active.version} was not promoted"
     hint = "look at `s3sync status`, then decide again"
-    if unchanged:
-        return PointerConflict(
-            f"{version} was not promoted: somebody else is writing the pointer now", hint=hint
-        )
+    if (found.etag if found else None) == over:
+        if isinstance(error, StoreUnavailable):
+            return StoreUnavailable(f"{failed}: {error}", hint="nothing was changed; run it again")
+        return PointerConflict(f"{failed}: somebody else is writing the pointer now", hint=hint)
     if found is None:
-        return PointerConflict(f"{version} was not promoted: the pointer was deleted meanwhile", hint=hint)
+        return PointerConflict(f"{failed}: the pointer was deleted meanwhile", hint=hint)
     try:
-        winner = trust.accept(found, site=site.url, accepted=None).pointer
-    except ReleaseError as error:
-        return PointerConflict(
-            f"{version} was not promoted: somebody put an unreadable pointer there ({error})", hint=hint
-        )
+        winner = trust.accept(found.body, site=site.url, accepted=None).pointer
+    except ReleaseError as fault:
+        return PointerConflict(f"{failed}: somebody put an unreadable pointer there ({fault})", hint=hint)
     if any(entry.promotion_id == ours.active.promotion_id for entry in winner.history):
-        return PointerConflict(f"{version} was promoted, but at once replaced: {who(winner)}", hint=hint)
-    return PointerConflict(f"{version} was not promoted: {who(winner)} came first", hint=hint)
+        failed = f"{ours.active.version} was promoted, but replaced at once"
+    return PointerConflict(f"{failed}: the pointer is at {who(winner)}", hint=hint)
 
 
 def who(pointer: Pointer) -> str:

@@ -1,0 +1,32 @@
+"""`s3sync`: what CI and operators run. The table of its commands; each lives in a module of its kind."""
+
+from __future__ import annotations
+
+import click
+
+from s3sync_agent import __version__
+from s3sync_agent.cli.console import Commands, Lazy
+
+_HERE = "s3sync_agent.cli"
+
+main = Commands(
+    name="s3sync",
+    help="Publish releases of a site to S3 and decide which one is live.",
+    epilog="AWS settings are boto3's own: AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and so on.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    lazy={
+        "check": Lazy(f"{_HERE}.publishing:check", "Look for faults in a folder before it is published."),
+        "publish": Lazy(f"{_HERE}.publishing:publish", "Upload a folder as a release; nothing live changes."),
+        "promote": Lazy(f"{_HERE}.promoting:promote", "Make a release live on every instance."),
+        "rollback": Lazy(f"{_HERE}.promoting:rollback", "Make a release live again that was before."),
+        "status": Lazy(f"{_HERE}.listing:status", "Which release is wanted, since when, by whom."),
+        "releases": Lazy(f"{_HERE}.listing:releases", "The releases in S3."),
+        "history": Lazy(f"{_HERE}.listing:history", "The latest promotions."),
+        "diff": Lazy(f"{_HERE}.listing:diff", "The files that differ between two releases."),
+        "verify": Lazy(f"{_HERE}.upkeep:verify", "Read a whole release in S3 and list every fault."),
+        "prune": Lazy(f"{_HERE}.upkeep:prune", "Delete old releases from S3."),
+        "demo": Lazy(f"{_HERE}.demo:demo", "Watch it work: S3, nginx and the agent on this machine."),
+    },
+)
+main = click.version_option(__version__, prog_name="s3sync")(main)

@@ -1,0 +1,64 @@
+"""What nearly every operator's command begins with: which site, and a connection to its bucket."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from s3sync_agent import layout
+from s3sync_agent.bucket import Bucket
+from s3sync_agent.errors import UnsafePath
+from s3sync_agent.layout import Site
+
+Connect = Callable[[str], Bucket]
+
+
+def on_site(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` the bucket and the site as its first arguments, from `--site` or S3SYNC_SITE.
+
+    Tests hand in another way to connect as click's context object.
+    """
+
+    @click.option(
+        "--site",
+        metavar="S3://BUCKET[/PREFIX]",
+        envvar="S3SYNC_SITE",
+        show_envvar=True,
+        required=True,
+        callback=_parse_site,
+        help="The site to work on.",
+    )
+    @click.pass_obj
+    @functools.wraps(command)
+    def with_site(connect: Connect | None, /, *, site: Site, **parameters: Any) -> None:  # noqa: ANN401
+        command((connect or _connect)(site.bucket), site, **parameters)
+
+    return with_site
+
+
+def version_argument(name: str, *, required: bool = True) -> Callable[[Callable[..., None]], Any]:
+    """A release's version on the command line; one that cannot be is a usage error."""
+    return click.argument(name, metavar=name.upper(), required=required, callback=_check_version)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def _connect(bucket_name: str) -> Bucket:
+    from s3sync_agent.bucket.s3 import S3Bucket  # noqa: PLC0415  # boto3 takes longer than the rest together
+
+    return S3Bucket(bucket_name)
+
+
+def _parse_site(_: click.Context, __: click.Parameter, value: str) -> Site:
+    return layout.parse_site(value)
+
+
+def _check_version(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else layout.check_version(value)
+    except UnsafePath as error:
+        raise click.BadParameter(str(error)) from error
