@@ -1,0 +1,80 @@
+"""The shipped nginx configuration, with other paths than the default ones.
+
+An instance uses `data/nginx/s3sync.conf` as it is. The demo and the tests run the very same file
+elsewhere: only the values named here are replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from s3sync_agent.errors import ConfigError
+from s3sync_agent.layout import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, escape
+
+_LISTEN = "listen 80 default_server;"
+_ACCESS_LOG = 'access_log "/var/log/nginx/access.log" s3sync;'
+_MEANS_SOMETHING = re.compile(r'["$\\\x00-\x1f\x7f]')  # inside a quoted string of nginx
+
+
+def shipped() -> str:
+    """The configuration as instances get it."""
+    return (resources.files("s3sync_agent") / "data" / "nginx" / "s3sync.conf").read_text()
+
+
+def render(*, state_dir: Path, run_dir: Path, listen: str, access_log: Path | None) -> str:
+    """The shipped configuration for these directories and this `address:port`.
+
+    `access_log` None switches the log off. Raises ConfigError for a path nginx would misread.
+    """
+    log = "access_log off;" if access_log is None else f'access_log "{_plain(access_log)}" s3sync;'
+    text = shipped()
+    for default, value in (
+        (_LISTEN, f"listen {listen} default_server;"),
+        (_ACCESS_LOG, log),
+        (f'"{DEFAULT_STATE_DIR}/', f'"{_plain(state_dir)}/'),
+        (f'"{DEFAULT_RUN_DIR}/', f'"{_plain(run_dir)}/'),
+    ):
+        if default not in text:
+            raise AssertionError(f"nginx/s3sync.conf no longer holds {default!r}")
+        text = text.replace(default, value)
+    return text
+
+
+def main_conf(server: str, *, directory: Path, user: str = "") -> str:
+    """A whole nginx.conf around a rendered `server`, to run in the foreground without privileges.
+
+    nginx writes nothing outside `directory`, which must exist; errors go to its standard error.
+    `user` is for a caller who is root all the same: whom the workers run as, so that they can read
+    what the caller made.
+    """
+    where = _plain(directory)
+    as_user = f"user {user};\n" if user else ""
+    return f"""\
+{as_user}daemon off;
+worker_processes 2;
+pid "{where}/nginx.pid";
+error_log stderr warn;
+events {{
+    worker_connections 1024;
+}}
+http {{
+    client_body_temp_path "{where}/client_body";
+    proxy_temp_path "{where}/proxy";
+    fastcgi_temp_path "{where}/fastcgi";
+    uwsgi_temp_path "{where}/uwsgi";
+    scgi_temp_path "{where}/scgi";
+
+{server}}}
+"""
+
+
+def _plain(path: Path) -> str:
+    text = str(path.absolute())
+    if _MEANS_SOMETHING.search(text):
+        raise ConfigError(
+            f"nginx cannot be given the path {escape(text)!r}",
+            hint='use a path without quotation marks, "$" and backslashes',
+        )
+    return text
