@@ -28,15 +28,13 @@ EVENTS: tuple[Event, ...] = (
     Event("agent.swept", "info", ("count", "names"), "Leftovers of an earlier run were removed."),
     Event("config.loaded", "info", ("files", "changed"), "Settings were read again."),
     Event("config.refused", "error", _ERROR, "New settings have faults; the old ones stay in force."),
+    Event("poll.changed", "info", ("sequence", "wanted", "promotion_id"), "A new pointer was accepted."),
     Event(
-        "poll.changed", "info", ("sequence", "wanted", "promotion_id"), "A new pointer was accepted."
+        "poll.failed", "warning", (*_ERROR, "retry_in"), "S3 could not be asked, or its answer was refused."
     ),
-    Event("poll.failed", "warning", (*_ERROR, "retry_in"), "S3 could not be asked, or its answer was refused."),
     Event("poll.recovered", "info", ("failures", "seconds"), "The first good poll after failures."),
     Event("clock.off", "warning", ("seconds",), "The system clock and S3's differ by more than 2 s."),
-    Event(
-        "plain.changed", "info", ("fingerprint", "files", "settles_in"), "`current/` holds something new."
-    ),
+    Event("plain.changed", "info", ("fingerprint", "files", "settles_in"), "`current/` holds something new."),
     Event("plain.held", "warning", ("reason",), "`current/` is not something to take; the site stays."),
     Event("stage.begin", "info", ("release", "files", "linked", "bytes", "requests"), "Staging begins."),
     Event(
@@ -45,15 +43,30 @@ EVENTS: tuple[Event, ...] = (
         ("release", "files", "linked", "bytes", "requests", "seconds"),
         "A release is on disk, whole and verified; nothing is live yet.",
     ),
-    Event("stage.failed", "error", ("release", *_ERROR, "retry_in"), "A release could not be staged; the site stays."),
     Event(
-        "activate.done", "info", ("release", "before", "at", "late"), "A release went live; `late` is seconds after its instant."
+        "stage.failed",
+        "error",
+        ("release", *_ERROR, "retry_in"),
+        "A release could not be staged; the site stays.",
+    ),
+    Event(
+        "activate.done",
+        "info",
+        ("release", "before", "at", "late"),
+        "A release went live; `late` is seconds after its instant.",
     ),
     Event("activate.failed", "error", ("release", *_ERROR), "The swap failed; the site stays."),
     Event("prune.done", "info", ("releases",), "Old releases were removed from this instance."),
-    Event("drift.found", "warning", ("release", "path", "kind"), "A served file is not what its manifest says."),
+    Event(
+        "drift.found", "warning", ("release", "path", "kind"), "A served file is not what its manifest says."
+    ),
     Event("drift.healed", "info", ("release", "path", "kind"), "It is again."),
-    Event("drift.failed", "error", ("release", "path", *_ERROR), "It could not be put right now; it is tried again."),
+    Event(
+        "drift.failed",
+        "error",
+        ("release", "path", *_ERROR),
+        "It could not be put right now; it is tried again.",
+    ),
     Event("drift.unwatched", "warning", ("reason",), "Files cannot be watched; they are scrubbed instead."),
     Event("scrub.done", "info", ("release", "files", "found", "seconds"), "Everything served was hashed."),
     Event("status.unwritable", "warning", ("path", "reason"), "status.json could not be written."),

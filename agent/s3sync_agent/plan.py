@@ -73,10 +73,7 @@ def _frames(entries: Iterable[FileEntry]) -> list[Frame]:
     shared: dict[int, list[FileEntry]] = {}
     for entry in entries:
         shared.setdefault(entry.offset, []).append(entry)
-    return [
-        Frame(same[0], tuple(entry.path for entry in same))
-        for _, same in sorted(shared.items())
-    ]
+    return [Frame(same[0], tuple(entry.path for entry in same)) for _, same in sorted(shared.items())]
 
 
 def _join(frames: list[Frame]) -> Iterator[Span]:

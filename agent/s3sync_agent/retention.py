@@ -60,9 +60,7 @@ def union(manifests: Iterable[Manifest]) -> dict[str, FileEntry]:
                 marked[entry.path] = entry
                 directories.update(layout.parents(entry.path))
     return {
-        path: entry
-        for path, entry in marked.items()
-        if path not in differing and path not in directories
+        path: entry for path, entry in marked.items() if path not in differing and path not in directories
     }
 
 

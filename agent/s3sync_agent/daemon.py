@@ -1,0 +1,394 @@
+"""The daemon: one loop that owns all timers, and one worker for everything slow.
+
+The loop never waits for S3, so an activation happens at its instant whatever a request is doing. All
+that can wake it is a message in one queue; signal handlers only put one there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, auto
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import Any
+
+from s3sync_agent import __version__
+from s3sync_agent.bucket import Bucket
+from s3sync_agent.clock import Clock
+from s3sync_agent.drift import Watcher
+from s3sync_agent.errors import S3SyncError
+from s3sync_agent.heal import check_everything, check_touched
+from s3sync_agent.instance import Instance, Stopped
+from s3sync_agent.machine import Due
+from s3sync_agent.notify import Notifier
+from s3sync_agent.report import Reporter
+from s3sync_agent.settings import Settings
+from s3sync_agent.sync import Sync
+from s3sync_agent.ticker import Attempt, Ticker
+from s3sync_agent.webroot import Webroot
+
+# The loop counts as stuck when one piece of work takes longer than every time-out and retry of a request.
+STUCK_AFTER = 300.0
+STOP_WITHIN = 1.5
+# Changes come in bursts; look when it has been quiet for so long.
+QUIET = 0.2
+
+
+class Wake(Enum):
+    STOP = auto()
+    RELOAD = auto()
+    SYNC_NOW = auto()
+    JOB_DONE = auto()
+    TOUCHED = auto()
+    OVERFLOWED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    wake: Wake
+    detail: Any = None
+
+
+class Worker:
+    """Does one job at a time in a thread of its own."""
+
+    def __init__(self, clock: Clock, done: Callable[[Any], None]) -> None:
+        self._clock = clock
+        self._done = done
+        self._jobs: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self.busy = False
+        self.progress_at = clock.monotonic()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def beat(self) -> None:
+        """Progress of a long job; raises Stopped when there should be no more of it."""
+        self.progress_at = self._clock.monotonic()
+        if self._stopping.is_set():
+            raise Stopped
+
+    def give(self, job: Callable[[], Any]) -> None:
+        self.busy = True
+        self.progress_at = self._clock.monotonic()
+        self._jobs.put(job)
+
+    def stop(self, within: float) -> bool:
+        """Ask it to stop; whether it did."""
+        self._stopping.set()
+        self._jobs.put(None)
+        self._thread.join(within)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                result = job()
+            except Stopped:
+                return
+            self._done(result)
+
+
+class Daemon:
+    """`load_settings` is called for a reload; `open_bucket` for every new site."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        load_settings: Callable[[], Settings],
+        config_files: Callable[[], list[Path]],
+        open_bucket: Callable[[Settings], Bucket],
+        make_reporter: Callable[[Settings], Reporter],
+        clock: Clock,
+        notifier: Notifier,
+    ) -> None:
+        self._load_settings = load_settings
+        self._config_files = config_files
+        self._open_bucket = open_bucket
+        self._make_reporter = make_reporter
+        self._clock = clock
+        self._notifier = notifier
+        self._queue: SimpleQueue[Message] = SimpleQueue()
+        self._worker = Worker(clock, lambda result: self._put(Wake.JOB_DONE, result))
+        self._watcher = Watcher(
+            lambda _root, path: self._put(Wake.TOUCHED, path), lambda: self._put(Wake.OVERFLOWED)
+        )
+        self._config_watcher = Watcher(lambda _root, _path: self._put(Wake.RELOAD), lambda: None)
+        self._ready = False
+        self._reload = False
+        self._touched: set[str] = set()
+        self._look_at: float | None = None
+        self._scrub = False
+        self._unwatched = False
+        self._set_up(settings)
+
+    def _set_up(self, settings: Settings) -> None:
+        """Everything that depends on the settings."""
+        self._settings = settings
+        self._reporter = self._make_reporter(settings)
+        self._instance = Instance(
+            settings=settings,
+            bucket=self._open_bucket(settings),
+            webroot=Webroot(settings.state),
+            clock=self._clock,
+            reporter=self._reporter,
+            beat=self._worker.beat,
+        )
+        self._sync = Sync(self._instance)
+        self._ticker = Ticker(self._instance, self._sync, random.random)
+        self._due: Due | None = None
+        self._poll_at = self._clock.monotonic()
+        self._scrub_at = self._poll_at + settings.scrub_interval
+
+    # ------------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises AgentBusy, ConfigError before anything has begun."""
+        self._start()
+        self._install_signals()
+        self._worker.start()
+        self._watch_config()
+        while True:
+            message = self._next_message()
+            if message is not None and message.wake is Wake.STOP:
+                break
+            if message is not None:
+                self._handle(message)
+            self._activate_due()
+            self._give_work()
+            self._tell_systemd()
+        self._stop()
+
+    def _start(self) -> None:
+        swept = self._sync.start()
+        self._reporter.event(
+            "agent.started",
+            version=__version__,
+            site=self._settings.site.url,
+            source=self._settings.source,
+            identity=self._settings.identity,
+            live=self._instance.webroot.live() or "",
+        )
+        if swept:
+            self._reporter.event("agent.swept", count=len(swept), names=swept[:10])
+
+    def _install_signals(self) -> None:
+        for number, wake in (
+            (signal.SIGTERM, Wake.STOP),
+            (signal.SIGINT, Wake.STOP),
+            (signal.SIGHUP, Wake.RELOAD),
+            (signal.SIGUSR1, Wake.SYNC_NOW),
+        ):
+            # SimpleQueue.put is reentrant: the only thing that is safe in a signal handler.
+            signal.signal(number, partial(self._on_signal, wake))
+
+    def _on_signal(self, wake: Wake, _number: int, _frame: FrameType | None) -> None:
+        self._put(wake)
+
+    def _put(self, wake: Wake, detail: Any = None) -> None:
+        self._queue.put(Message(wake, detail))
+
+    def _next_message(self) -> Message | None:
+        """The next message, or None when a timer is due first."""
+        wait = max(0.0, min(self._deadlines()) - self._clock.monotonic())
+        with contextlib.suppress(Empty):
+            return self._queue.get(timeout=min(wait, 3600.0))
+        return None
+
+    def _deadlines(self) -> list[float]:
+        now = self._clock.monotonic()
+        deadlines = [now + (self._notifier.watchdog_seconds or 120.0) / 3]
+        if not self._worker.busy:
+            deadlines += [self._poll_at, self._scrub_at]
+            deadlines += [self._look_at] if self._look_at is not None else []
+        due = self._due_in()
+        if due is not None:
+            deadlines.append(now + due)
+        return deadlines
+
+    def _due_in(self) -> float | None:
+        return None if self._due is None else self._due.at - self._clock.now()
+
+    def _handle(self, message: Message) -> None:
+        match message.wake:
+            case Wake.JOB_DONE:
+                self._worker.busy = False
+                if isinstance(message.detail, Attempt):
+                    self._note_attempt(message.detail)
+            case Wake.RELOAD:
+                self._reload = True
+            case Wake.SYNC_NOW:
+                self._poll_at = self._clock.monotonic()
+            case Wake.TOUCHED:
+                self._touched.add(message.detail)
+                self._look_at = self._clock.monotonic() + QUIET
+            case Wake.OVERFLOWED:
+                self._scrub = True
+            case Wake.STOP:
+                raise AssertionError("handled by the loop")
+
+    def _note_attempt(self, attempt: Attempt) -> None:
+        self._due = self._sync.next_due()
+        self._poll_at = self._clock.monotonic() + attempt.next_in
+        self._watch_served()
+        if not self._ready:
+            self._ready = True
+            self._notifier.send("READY=1", self._status_line())
+
+    def _activate_due(self) -> None:
+        """The instant has come: swap now, whatever the worker is doing, then look at everything again."""
+        wait = self._due_in()
+        if self._due is None or wait is None or wait > 0:
+            return
+        due, self._due = self._due, None
+        try:
+            self._sync.activate_due()
+        except S3SyncError as error:
+            self._reporter.event(
+                "activate.failed",
+                release=due.ref.id,
+                error=type(error).__name__,
+                message=str(error),
+                hint=error.hint,
+            )
+        self._poll_at = self._clock.monotonic()
+
+    def _give_work(self) -> None:
+        """Give an idle worker the most urgent job that is due."""
+        now = self._clock.monotonic()
+        if self._worker.busy:
+            return
+        if self._reload:
+            self._reload = False
+            self._read_settings()
+        if now >= self._poll_at:
+            self._worker.give(self._ticker.attempt)
+        elif self._scrub or now >= self._scrub_at:
+            self._scrub = False
+            self._scrub_at = now + self._settings.scrub_interval
+            self._worker.give(self._guarded(lambda: check_everything(self._instance, hashing=True)))
+        elif self._look_at is not None and now >= self._look_at:
+            touched, self._touched, self._look_at = self._touched, set(), None
+            self._worker.give(self._guarded(lambda: check_touched(self._instance, touched)))
+
+    def _guarded(self, job: Callable[[], Any]) -> Callable[[], None]:
+        """A job whose failure is an event and nothing more."""
+
+        def run() -> None:
+            try:
+                job()
+            except Stopped:
+                raise
+            except Exception as error:  # noqa: BLE001 - the worker must outlive a bug, and say it
+                hint = error.hint if isinstance(error, S3SyncError) else ""
+                self._reporter.event("tick.failed", error=type(error).__name__, message=str(error), hint=hint)
+
+        return run
+
+    # ------------------------------------------------------------------------ watching
+
+    def _watch_served(self) -> None:
+        """Watch the live tree and the assets; where that is impossible, scrub instead."""
+        live = self._instance.webroot.live()
+        if self._settings.drift == "off" or live is None:
+            self._watcher.stop()
+            return
+        try:
+            self._watcher.watch((self._settings.state.release(live), self._settings.state.assets))
+            self._unwatched = False
+        except OSError as error:
+            if not self._unwatched:
+                self._reporter.event("drift.unwatched", reason=error.strerror or str(error))
+            self._unwatched = True
+            self._scrub_at = min(self._scrub_at, self._clock.monotonic() + 3600.0)
+
+    def _watch_config(self) -> None:
+        roots = tuple(sorted({path.parent for path in self._config_files()}))
+        try:
+            self._config_watcher.watch(roots)
+        except OSError as error:  # SIGHUP still works
+            self._reporter.event("drift.unwatched", reason=f"configuration: {error.strerror}")
+
+    def _read_settings(self) -> None:
+        """Take new settings; with faults in them the old ones stay in force."""
+        try:
+            settings = self._load_settings()
+        except S3SyncError as error:
+            self._reporter.event(
+                "config.refused", error=type(error).__name__, message=str(error), hint=error.hint
+            )
+            return
+        files = [str(path) for path in self._config_files()]
+        changed = [
+            name for name in settings.__slots__ if getattr(settings, name) != getattr(self._settings, name)
+        ]
+        if changed:
+            self._change_settings(settings)
+        self._reporter.event("config.loaded", files=files, changed=changed)
+        self._poll_at = self._clock.monotonic()
+
+    def _change_settings(self, settings: Settings) -> None:
+        """Start over with other settings; where they cannot be started with, with the old ones."""
+        old = self._settings
+        self._watcher.stop()
+        self._instance.webroot.close()
+        self._set_up(settings)
+        try:
+            self._sync.start()
+        except S3SyncError as error:
+            self._reporter.event(
+                "config.refused", error=type(error).__name__, message=str(error), hint=error.hint
+            )
+            self._set_up(old)
+            self._sync.start()
+
+    # ------------------------------------------------------------------------- systemd
+
+    def _tell_systemd(self) -> None:
+        stuck = self._worker.busy and self._clock.monotonic() - self._worker.progress_at > STUCK_AFTER
+        if self._ready and not stuck:
+            self._notifier.send("WATCHDOG=1", self._status_line())
+        elif not stuck:
+            self._notifier.send("WATCHDOG=1")
+
+    def _status_line(self) -> str:
+        """What `systemctl status` shows."""
+        status = self._ticker.status()
+        if status.serving:
+            since = (
+                datetime.fromisoformat(status.serving_since) if status.serving_since else datetime.now(UTC)
+            )
+            line = f"serving {status.serving} since {since:%H:%M:%S}"
+        else:
+            line = "serving nothing yet"
+        if status.wanted and status.wanted != status.serving:
+            line += f", wanted {status.wanted}, behind {status.behind_seconds:.0f} s"
+        if status.because:
+            line += f": {status.because}"
+        elif status.polled_at:
+            ago = self._clock.now() - datetime.fromisoformat(status.polled_at).timestamp()
+            line += f"; polled {max(0.0, ago):.0f} s ago"
+        return "STATUS=" + line.replace("\n", " ")[:400]
+
+    def _stop(self) -> None:
+        """End within two seconds. What the worker was staging is swept at the next start."""
+        self._notifier.send("STOPPING=1")
+        self._watcher.stop()
+        self._config_watcher.stop()
+        stopped = self._worker.stop(STOP_WITHIN)
+        self._reporter.event("agent.stopped", live=self._instance.webroot.live() or "")
+        if not stopped:  # it waits for S3; nothing half can be served, and nobody waits for it
+            os._exit(0)
+        self._instance.webroot.close()

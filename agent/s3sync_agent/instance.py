@@ -1,0 +1,48 @@
+"""What one tick works with: the ports, and what the instance remembers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from s3sync_agent.bucket import Bucket
+from s3sync_agent.clock import Clock
+from s3sync_agent.machine import State, Step, advance
+from s3sync_agent.report import Reporter
+from s3sync_agent.settings import Settings
+from s3sync_agent.webroot import Webroot
+from s3sync_agent.webroot import state as memory
+
+
+class Stopped(Exception):
+    """The agent was asked to stop; raised by `beat` inside long work."""
+
+
+@dataclass(slots=True)
+class Instance:
+    """`swap` guards everything that reads or moves the links and the memory; nobody holds it while
+    talking to S3. `beat` is called between pieces of long work and raises when the agent stops."""
+
+    settings: Settings
+    bucket: Bucket
+    webroot: Webroot
+    clock: Clock
+    reporter: Reporter
+    beat: Callable[[], None]
+    memory: memory.State = field(default_factory=memory.State)
+    state: State = State.WAITING
+    swap: threading.RLock = field(default_factory=threading.RLock)
+
+    def step(self, step: Step) -> None:
+        self.state = advance(self.state, step)
+
+    def remember(self, **changes: Any) -> None:
+        """Change what is remembered, durably; nothing is written when nothing changes."""
+        changed = msgspec.structs.replace(self.memory, **changes)
+        if changed != self.memory:
+            self.webroot.save_state(changed)
+            self.memory = changed

@@ -1,0 +1,281 @@
+"""Staging: a release onto this instance's disk, beside the one that is live, and verified."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from s3sync_agent import failpoints, layout, plain, retention
+from s3sync_agent.errors import DiskFull, ManifestInvalid, ObjectMissing, ReleaseMissing, StagingError
+from s3sync_agent.fetch import fetch_objects, fetch_pack
+from s3sync_agent.instance import Instance
+from s3sync_agent.machine import Step
+from s3sync_agent.plan import Need, directories_of, make_plan, need
+from s3sync_agent.pointer import ReleaseRef
+from s3sync_agent.release import (
+    MAX_MANIFEST_BYTES,
+    FileEntry,
+    Manifest,
+    Source,
+    digest,
+    encode_manifest,
+    new_manifest,
+    parse_manifest,
+)
+from s3sync_agent.webroot import Inventory
+from s3sync_agent.webroot.staging import Staging
+
+# Makes room by removing old releases; called before a release is refused for lack of it.
+MakeRoom = Callable[[], None]
+
+
+def stage_release(instance: Instance, ref: ReleaseRef, make_room: MakeRoom) -> None:
+    """Bring the release that the pointer names onto the disk.
+
+    Returns when `ref.id` is complete. Raises ReleaseError when what S3 holds is wrong, StagingError when
+    this disk cannot take it, StoreError; nothing that is served has changed then.
+    """
+    raw = _fetch_manifest(instance, ref)
+    manifest = parse_manifest(raw, sha256=ref.manifest_sha256, version=ref.version)
+    if manifest.pack is None:
+        raise ManifestInvalid(f"release {ref.version} names no pack")
+    started = instance.clock.monotonic()
+    instance.step(Step.STAGE)
+    have = _on_disk(instance, manifest)
+    plan = make_plan(manifest, have)
+    figures = {
+        "release": ref.id,
+        "files": len(manifest.files),
+        "linked": len(have),
+        "bytes": plan.bytes_to_fetch,
+        "requests": plan.requests,
+    }
+    instance.reporter.event("stage.begin", **figures)
+    _preflight(instance, need(manifest, have), ref.id, make_room)
+    key = instance.settings.site.pack(ref.version, manifest.pack.sha256)
+    with _tree(instance, ref.id, manifest) as (staging, directories):
+        _link_known(instance, staging, have)
+        fetch_pack(instance.bucket, key, plan, staging, instance.beat)
+        failpoints.reach("stage.fetched")
+        _commit(instance, staging, ref.id, raw, manifest, directories)
+    seconds = round(instance.clock.monotonic() - started, 3)
+    instance.reporter.event("stage.done", **figures, seconds=seconds)
+
+
+def stage_plain(
+    instance: Instance,
+    tree: plain.Tree,
+    *,
+    version: str,
+    make_room: MakeRoom,
+    unchanged: Callable[[], None],
+) -> str:
+    """Bring the files of `current/` onto the disk as a release of our own making; returns its id.
+
+    `unchanged` lists once more before anything counts, and raises SourceChanged when it differs.
+    """
+    started = instance.clock.monotonic()
+    instance.step(Step.STAGE)
+    known = _known_objects(instance)
+    have: dict[str, str] = {}
+    entries: dict[str, FileEntry] = {}
+    for item in tree.objects:
+        entry = known.get((item.path, item.etag, item.size))
+        if entry is not None:
+            entries[item.path] = entry
+    inventory = _inventory(instance, {entry.sha256 for entry in entries.values()})
+    for path, entry in entries.items():
+        place = inventory.pristine(entry)
+        if place is not None:
+            have[path] = place
+    missing = [item for item in tree.objects if item.path not in have]
+    figures = {
+        "release": version,
+        "files": len(tree.objects),
+        "linked": len(have),
+        "bytes": sum(item.size for item in missing),
+        "requests": len(missing),
+    }
+    instance.reporter.event("stage.begin", **figures)
+    draft = _plain_manifest(tree, version, {path: entries[path].sha256 for path in have})
+    _preflight(instance, need(draft, have), version, make_room)
+    with _tree(instance, version, draft) as (staging, directories):
+        _link_known(instance, staging, have)
+        prefix = instance.settings.site.current
+        digests = fetch_objects(instance.bucket, prefix, missing, staging, instance.beat)
+        failpoints.reach("stage.fetched")
+        unchanged()
+        digests.update({path: entries[path].sha256 for path in have})
+        manifest = _plain_manifest(tree, version, digests)
+        raw = encode_manifest(manifest)
+        release = layout.release_id(version, digest(raw))
+        if release in instance.webroot.complete():
+            instance.webroot.discard(staging)
+        else:
+            _commit(instance, staging, release, raw, manifest, directories)
+    seconds = round(instance.clock.monotonic() - started, 3)
+    instance.reporter.event("stage.done", **figures | {"release": release}, seconds=seconds)
+    return release
+
+
+def _fetch_manifest(instance: Instance, ref: ReleaseRef) -> bytes:
+    if ref.manifest_size > MAX_MANIFEST_BYTES:
+        raise ManifestInvalid(f"the manifest of {ref.version} is said to have {ref.manifest_size} bytes")
+    key = instance.settings.site.manifest(ref.version)
+    try:
+        return instance.bucket.get(key, limit=ref.manifest_size).body
+    except ObjectMissing as error:
+        raise ReleaseMissing(
+            f"release {ref.version} has no manifest in {instance.settings.site.url}",
+            hint="was it pruned? promote a release that `s3sync releases` lists",
+        ) from error
+
+
+def _on_disk(instance: Instance, manifest: Manifest) -> dict[str, str]:
+    """The files of `manifest` that are here already: path → where."""
+    inventory = _inventory(instance, {entry.sha256 for entry in manifest.files})
+    have = {}
+    for entry in manifest.files:
+        instance.beat()
+        place = inventory.pristine(entry)
+        if place is not None:
+            have[entry.path] = place
+    return have
+
+
+def _inventory(instance: Instance, wanted: Collection[str]) -> Inventory:
+    inventory = Inventory()
+    webroot = instance.webroot
+    trees = webroot.complete()
+    for release, manifest in webroot.manifests().items():
+        if release in trees:
+            inventory.add(webroot.paths.release(release), manifest.files, wanted)
+        else:  # its immutable files may still be among the assets
+            kept = (entry for entry in manifest.files if entry.immutable)
+            inventory.add(webroot.paths.assets, kept, wanted)
+    return inventory
+
+
+def _known_objects(instance: Instance) -> dict[tuple[str, str, int], FileEntry]:
+    """What earlier plain releases were made from: the same key with the same ETag is the same file."""
+    webroot = instance.webroot
+    trees = webroot.complete()
+    return {
+        (entry.path, entry.etag, entry.size): entry
+        for release, manifest in webroot.manifests().items()
+        if release in trees
+        for entry in manifest.files
+        if entry.etag
+    }
+
+
+def _preflight(instance: Instance, needed: Need, name: str, make_room: MakeRoom) -> None:
+    """Refuse before anything is touched when the disk cannot take it. Raises DiskFull."""
+    if _shortage(instance, needed):
+        make_room()
+    shortage = _shortage(instance, needed)
+    if shortage:
+        raise DiskFull(
+            f"{name} does not fit on {instance.settings.state_dir}: {shortage}",
+            hint="free space there, enlarge the volume, or lower keep_releases",
+        )
+
+
+def _shortage(instance: Instance, needed: Need) -> str:
+    space = instance.webroot.space()
+    if needed.size > space.size:
+        return f"it needs {needed.size:,} bytes, {space.size:,} are free"
+    if space.inodes is not None and needed.inodes > space.inodes:
+        return f"it needs {needed.inodes:,} inodes, {space.inodes:,} are free"
+    return ""
+
+
+@contextmanager
+def _tree(instance: Instance, name: str, manifest: Manifest) -> Iterator[tuple[Staging, list[str]]]:
+    """A new tree with its directories; gone again when anything goes wrong."""
+    directories = directories_of(manifest)
+    with disk_errors(name):
+        staging = instance.webroot.stage(name)
+        try:
+            staging.make_directories(directories)
+            failpoints.reach("stage.begin")
+            yield staging, directories
+        except BaseException:
+            instance.webroot.discard(staging)
+            raise
+
+
+@contextmanager
+def disk_errors(name: str) -> Iterator[None]:
+    """What the disk says, as our errors."""
+    try:
+        yield
+    except OSError as error:
+        where = f" at {error.filename}" if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"the disk became full while {name} was staged{where}",
+                hint="something else writes to this file system too; free space there",
+            ) from error
+        raise StagingError(
+            f"{name} cannot be written{where}: {error.strerror}",
+            hint="state_dir must be writable for the agent's user, and its disk healthy (see dmesg)",
+        ) from error
+
+
+def _link_known(instance: Instance, staging: Staging, have: dict[str, str]) -> None:
+    for path, place in have.items():
+        instance.beat()
+        staging.link(path, place)
+    failpoints.reach("stage.linked")
+
+
+def _commit(
+    instance: Instance,
+    staging: Staging,
+    release: str,
+    raw: bytes,
+    manifest: Manifest,
+    directories: list[str],
+) -> None:
+    """The tree becomes a release; its immutable files can be fetched before any page names them."""
+    sync_assets(instance, staged=(staging, manifest))
+    instance.webroot.commit(staging, release, raw, directories)
+
+
+def sync_assets(instance: Instance, staged: tuple[Staging, Manifest] | None = None) -> None:
+    """Make `assets/` the union of what is kept here, including a tree about to be committed."""
+    webroot = instance.webroot
+    manifests = webroot.manifests()
+    known = [*manifests.values(), *([staged[1]] if staged else [])]
+    wanted = retention.union(known)
+    digests = {entry.sha256 for entry in wanted.values()}
+    inventory = Inventory()
+    if staged is not None:
+        inventory.add(staged[0].root, staged[1].files, digests)
+    trees = webroot.complete()
+    for release in sorted(trees & manifests.keys()):
+        inventory.add(webroot.paths.release(release), manifests[release].files, digests)
+    with instance.swap:
+        webroot.sync_assets(wanted, inventory.pristine)
+
+
+def _plain_manifest(tree: plain.Tree, version: str, digests: dict[str, str]) -> Manifest:
+    """A manifest in the shape of a published one; `digests` may lack files that are not read yet."""
+    created = datetime.fromtimestamp(tree.newest, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    files = tuple(
+        FileEntry(
+            path=item.path,
+            size=item.size,
+            sha256=digests.get(item.path, ""),
+            offset=0,
+            length=0,
+            encoding="identity",
+            immutable=layout.is_immutable(item.path),
+            etag=item.etag,
+        )
+        for item in tree.objects
+    )
+    return new_manifest(version=version, created_at=created, source=Source(), pack=None, files=files)

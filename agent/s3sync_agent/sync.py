@@ -1,0 +1,320 @@
+"""One tick: observe → decide → stage → activate → prune → report.
+
+A tick that fails changes nothing that is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from s3sync_agent import layout, retention
+from s3sync_agent.errors import ReleaseError, ReleaseRefused, S3SyncError, SourceChanged, StagingError
+from s3sync_agent.follow import Candidate, HasPointer, Held, PlainSource, Unsettled, observe_pointer
+from s3sync_agent.instance import Instance
+from s3sync_agent.machine import Decision, Due, Step, View, decide
+from s3sync_agent.pointer import Document, ReleaseRef, parse_time
+from s3sync_agent.report import set_healthy
+from s3sync_agent.stage import disk_errors, stage_plain, stage_release, sync_assets
+from s3sync_agent.webroot.state import REMEMBERED, PlainRelease
+
+# A release that could not be staged is tried again after this long, doubling up to the limit. The
+# pointer is asked for all the while: a newer one is taken at once.
+RETRY_FIRST, RETRY_LIMIT = 5.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a tick ended. `wanted` is the release id that should be live; `look_again` seconds until `current/` may
+    have settled; `due` an activation that lies ahead; `held` why nothing is taken."""
+
+    wanted: str | None
+    due: Due | None = None
+    look_again: float | None = None
+    held: str = ""
+    plain: bool = False
+
+
+@dataclass(slots=True)
+class Setback:
+    """A release that could not be staged."""
+
+    error: S3SyncError
+    again_at: float
+    delay: float
+
+
+class Sync:
+    """Runs ticks on one instance. `tick` from one thread; `activate_due` from any."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._plain = PlainSource(instance)
+        self._setbacks: dict[str, Setback] = {}
+
+    def start(self) -> list[str]:
+        """Take the state directory over as it is found; returns what was swept. Raises AgentBusy, ConfigError."""
+        instance = self._instance
+        instance.webroot.open()
+        instance.settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        swept = instance.webroot.sweep()
+        instance.memory = instance.webroot.state()
+        with disk_errors("assets"):
+            sync_assets(instance)
+        if instance.webroot.live() is None:
+            set_healthy(instance.settings.run, None)
+        return swept
+
+    def tick(self) -> Outcome:
+        """One pass. Raises S3SyncError; then nothing that is served has changed, or it has changed to what was
+        wanted and something after it failed."""
+        if self._is_plain_site():
+            return self._plain_tick()
+        document = observe_pointer(self._instance)
+        return self._plain_tick() if document is None else self._pointer_tick(document)
+
+    def _is_plain_site(self) -> bool:
+        source = self._instance.settings.source
+        return source == "plain" or (source == "auto" and self._instance.memory.plain is not None)
+
+    # ------------------------------------------------------------------------- pointer
+
+    def _pointer_tick(self, document: Document) -> Outcome:
+        instance = self._instance
+        setback: S3SyncError | None = None
+        broken: set[str] = set()
+        while True:
+            decision = self._activate_wanted(document, broken)
+            if not decision.stage:
+                break
+            ref = decision.stage[0]
+            try:
+                self._stage(document, ref)
+            except (ReleaseError, StagingError) as error:
+                setback = setback or error
+                broken.add(ref.id)
+        self._settle(decision)
+        self._prune({ref.id for ref in document.pointer.named()})
+        if setback is not None:
+            raise setback
+        return Outcome(wanted=decision.want.id if decision.want else None, due=decision.due)
+
+    def next_due(self) -> Due | None:
+        """The activation that lies ahead, when its release is on disk."""
+        with self._instance.swap:
+            document = self._instance.memory.document()
+            if document is None or document.pointer.active.activate_at is None or self._is_plain_site():
+                return None
+            due = decide(self._view(document, frozenset())).due
+            return due if due and due.ref.id in self._instance.webroot.complete() else None
+
+    def activate_due(self) -> None:
+        """Activate what has become due, if it still is what the pointer wants. Talks to nobody.
+
+        Raises StagingError when the disk refuses.
+        """
+        with self._instance.swap:
+            document = self._instance.memory.document()
+            if document is not None and not self._is_plain_site():
+                self._activate_wanted(document, frozenset())
+
+    def _activate_wanted(self, document: Document, broken: Collection[str]) -> Decision:
+        """Decide against the disk, and swap when the wanted release is there."""
+        instance = self._instance
+        with instance.swap:
+            decision = decide(self._view(document, broken))
+            if decision.activate is not None:
+                self._activate(decision.activate.id, decision.activate)
+                decision = decide(self._view(document, broken))
+            return decision
+
+    def _view(self, document: Document, broken: Collection[str]) -> View:
+        instance = self._instance
+        return View(
+            pointer=document.pointer,
+            live=instance.webroot.live(),
+            complete=instance.webroot.complete(),
+            now=instance.clock.now(),
+            identity=instance.settings.identity,
+            denied=frozenset(denial.promotion_id for denial in instance.memory.denied),
+            broken=frozenset(broken),
+        )
+
+    def _stage(self, document: Document, ref: ReleaseRef) -> None:
+        """Stage one release, or raise the error of the last try while it is too early for another."""
+        clock = self._instance.clock
+        before = self._setbacks.get(ref.id)
+        if before is not None and clock.monotonic() < before.again_at:
+            raise before.error
+        protected = {named.id for named in document.pointer.named()}
+        try:
+            stage_release(self._instance, ref, lambda: self._make_room(protected))
+        except (ReleaseError, StagingError) as error:
+            delay = min(RETRY_LIMIT, before.delay * 2) if before else RETRY_FIRST
+            self._setbacks[ref.id] = Setback(error, clock.monotonic() + delay, delay)
+            if before is None or str(before.error) != str(error):
+                self._report_setback(ref.id, error, delay)
+            raise
+        self._setbacks.pop(ref.id, None)
+
+    def was_said(self, error: S3SyncError) -> bool:
+        """Whether `stage.failed` has told about this error already."""
+        return any(setback.error is error for setback in self._setbacks.values())
+
+    def _report_setback(self, release: str, error: S3SyncError, delay: float) -> None:
+        self._instance.reporter.event(
+            "stage.failed",
+            release=release,
+            error=type(error).__name__,
+            message=str(error),
+            hint=error.hint,
+            retry_in=delay,
+        )
+
+    def _settle(self, decision: Decision) -> None:
+        """End the tick in the state that the disk shows."""
+        instance = self._instance
+        live = instance.webroot.live()
+        if decision.due is not None and decision.due.ref.id in instance.webroot.complete():
+            instance.step(Step.STAGED)
+        elif live is not None and (decision.want is None or decision.want.id == live):
+            instance.step(Step.SERVE)
+        elif live is None and not decision.stage:
+            instance.step(Step.WAIT)
+        if live is not None and decision.want is not None and decision.want.id == live:
+            # A crash after the swap, or the same release promoted again: the link is right already.
+            with instance.swap:
+                instance.remember(serving_promotion=decision.want.promotion_id)
+            self._announce_healthy(live)
+
+    # --------------------------------------------------------------------------- plain
+
+    def _plain_tick(self) -> Outcome:
+        instance = self._instance
+        sight = self._plain.observe()
+        if isinstance(sight, HasPointer):
+            document = observe_pointer(instance)
+            if document is None:  # taken away between the two requests: a plain site after all
+                raise SourceChanged("the pointer came and went", hint="it is looked for again")
+            return self._pointer_tick(document)
+        if isinstance(sight, Unsettled):
+            return self._keep(Step.WAIT, look_again=sight.seconds)
+        if isinstance(sight, Held):
+            return self._keep(Step.HOLD, held=sight.reason)
+        if isinstance(sight, Candidate):
+            release = self._stage_plain(sight)
+        elif sight.release in instance.webroot.complete():
+            release = sight.release
+        else:  # somebody deleted the tree; what it was made from is still in S3
+            with instance.swap:
+                instance.remember(plain=None)
+            return self._plain_tick()
+        with instance.swap:
+            if instance.webroot.live() != release:
+                self._activate(release, None)
+        instance.step(Step.SERVE)
+        self._announce_healthy(release)
+        self._prune({release})
+        return Outcome(wanted=release, plain=True)
+
+    def _stage_plain(self, sight: Candidate) -> str:
+        live = self._instance.webroot.live()
+        release = stage_plain(
+            self._instance,
+            sight.tree,
+            version=sight.version,
+            make_room=lambda: self._make_room({live} if live else set()),
+            unchanged=lambda: self._plain.confirm(sight.tree),
+        )
+        with self._instance.swap:
+            self._instance.remember(plain=PlainRelease(sight.tree.fingerprint, release))
+        return release
+
+    def _keep(self, step: Step, *, look_again: float | None = None, held: str = "") -> Outcome:
+        """Go on serving what is live."""
+        instance = self._instance
+        live = instance.webroot.live()
+        if step is Step.HOLD or live is None:
+            instance.step(step)
+        if live is not None:
+            self._announce_healthy(live)
+        return Outcome(wanted=live, look_again=look_again, held=held, plain=True)
+
+    # ----------------------------------------------------------------- swap and prune
+
+    def _activate(self, release: str, ref: ReleaseRef | None) -> None:
+        """Everything slow has happened before; this is one rename and what must be remembered of it."""
+        instance = self._instance
+        before = instance.webroot.live()
+        promotion = ref.promotion_id if ref else release
+        instance.step(Step.ACTIVATE)
+        good = before is not None and instance.memory.serving_promotion in instance.memory.good
+        with disk_errors(release):
+            instance.webroot.activate(release, previous=before if good else None)
+            now = instance.clock.now()
+            retired = {k: v for k, v in instance.memory.retired.items() if k != release}
+            if before is not None:
+                retired[before] = now
+            instance.remember(
+                serving_promotion=promotion,
+                serving_since=now,
+                good=(promotion, *(p for p in instance.memory.good if p != promotion))[:REMEMBERED],
+                retired=retired,
+            )
+        due = parse_time(ref.activate_at) if ref and ref.activate_at else now
+        instance.reporter.event(
+            "activate.done", release=release, before=before or "", at=now, late=round(max(0.0, now - due), 4)
+        )
+
+    def _announce_healthy(self, release: str) -> None:
+        run = self._instance.settings.run
+        try:
+            current = run.healthy.read_text().strip()
+        except OSError:
+            current = ""
+        if current != release:
+            with disk_errors("healthy"):
+                set_healthy(run, release)
+
+    def _make_room(self, protected: Collection[str]) -> None:
+        """Prune everything that is not needed, whatever keep_releases says."""
+        self._prune(protected, keep=0)
+
+    def _prune(self, named: Collection[str], keep: int | None = None) -> None:
+        instance = self._instance
+        webroot, settings = instance.webroot, instance.settings
+        with instance.swap, disk_errors("prune"):
+            protected = {*named, webroot.live(), webroot.previous()} - {None}
+            retired = instance.memory.retired
+            pruned = retention.trees_to_prune(
+                webroot.complete(),
+                protected=[name for name in protected if name is not None],
+                retired=retired,
+                keep=settings.keep_releases if keep is None else keep,
+            )
+            for release in pruned:
+                webroot.delete_tree(release)
+        forgotten = retention.manifests_to_forget(
+            [path.stem for path in settings.state.manifests.glob("*.json")],
+            on_disk=webroot.complete(),
+            retired=retired,
+            now=instance.clock.now(),
+            keep_releases=settings.keep_releases,
+            keep_seconds=settings.asset_retention,
+        )
+        if not pruned and not forgotten:
+            return
+        with instance.swap, disk_errors("prune"):
+            webroot.forget(forgotten)
+            instance.remember(retired={k: v for k, v in retired.items() if k not in forgotten})
+            sync_assets(instance)
+        if pruned:
+            instance.reporter.event("prune.done", releases=pruned)
+
+
+def held_error(outcome: Outcome, site: layout.Site) -> ReleaseRefused:
+    """What `run --once` ends with when `current/` is held."""
+    return ReleaseRefused(
+        f"{site.url}: {outcome.held}",
+        hint="push the whole release, or write current/.s3sync/complete last to say that it is whole",
+    )

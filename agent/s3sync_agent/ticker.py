@@ -1,0 +1,227 @@
+"""Ticks in a row: what failed, since when, how long until the next, and what to tell about it."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from s3sync_agent import __version__, layout
+from s3sync_agent.errors import S3SyncError, StoreError
+from s3sync_agent.heal import check_everything
+from s3sync_agent.instance import Instance, Stopped
+from s3sync_agent.pointer import format_time
+from s3sync_agent.report import Problem, Status, set_healthy
+from s3sync_agent.stage import disk_errors
+from s3sync_agent.sync import Outcome, Sync
+
+BACKOFF_LIMIT = 60.0
+JITTER = 0.1
+STALE_AFTER = 3
+CLOCK_TOLERANCE = 2.0
+STATUS_EVERY = 60.0
+# Without S3, a good tree on disk may be served after this long: an outage must not keep a rebooted
+# instance out of the balancer.
+SERVE_WITHOUT_S3_AFTER = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One tick, however it ended. `next_in` is seconds until the next poll."""
+
+    outcome: Outcome | None
+    error: S3SyncError | None
+    next_in: float
+
+
+class Ticker:
+    """`chance` returns a number in [0, 1)."""
+
+    def __init__(self, instance: Instance, sync: Sync, chance: Callable[[], float]) -> None:
+        self._instance = instance
+        self._sync = sync
+        self._chance = chance
+        self._started = instance.clock.monotonic()
+        self._checked = False
+        self._failures = 0
+        self._failing_since = 0.0
+        self._polled_at = 0.0
+        self._wanted: str | None = None
+        self._behind_since: float | None = None
+        self._outcome: Outcome | None = None
+        self._problem: Problem | None = None
+        self._clock_offset = 0.0
+        self._written: tuple[float, Status] | None = None
+
+    def attempt(self) -> Attempt:
+        """Run one tick and report how it went. Raises only Stopped."""
+        error: S3SyncError | None = None
+        outcome: Outcome | None = None
+        try:
+            outcome = self._sync.tick()
+            self._check_once()
+        except Stopped:
+            raise
+        except S3SyncError as expected:
+            error = expected
+        except Exception as unexpected:  # noqa: BLE001 - the loop must outlive a bug, and say it
+            error = _unexpected(unexpected)
+        if isinstance(error, StoreError):
+            self._note_no_answer(error)
+        else:
+            self._note_answer()
+        next_in = self._next_in(outcome, error)
+        self._note(outcome, error, next_in)
+        self.write_status()
+        return Attempt(outcome, error, next_in)
+
+    def _check_once(self) -> None:
+        """After a restart: is what was served meanwhile still what it should be?"""
+        if not self._checked and self._instance.settings.drift != "off":
+            check_everything(self._instance, hashing=False)
+        self._checked = True
+
+    # ------------------------------------------------------------------------ failures
+
+    def _note_no_answer(self, error: StoreError) -> None:
+        clock = self._instance.clock
+        self._failures += 1
+        if self._failures == 1:
+            self._failing_since = clock.monotonic()
+        live = self._instance.webroot.live()
+        waited = clock.monotonic() - self._started >= SERVE_WITHOUT_S3_AFTER
+        run = self._instance.settings.run
+        if waited and live in self._instance.webroot.complete() and not run.healthy.exists():
+            with disk_errors("healthy"):
+                set_healthy(run, live)
+
+    def _note_answer(self) -> None:
+        clock = self._instance.clock
+        self._polled_at = clock.now()
+        if self._failures:
+            self._instance.reporter.event(
+                "poll.recovered",
+                failures=self._failures,
+                seconds=round(clock.monotonic() - self._failing_since, 1),
+            )
+        self._failures = 0
+        server_time = self._instance.bucket.server_time()
+        offset = round(server_time - clock.now(), 1) if server_time is not None else 0.0
+        offset = offset if abs(offset) > CLOCK_TOLERANCE else 0.0
+        if offset and not self._clock_offset:
+            self._instance.reporter.event("clock.off", seconds=offset)
+        self._clock_offset = offset
+
+    def _next_in(self, outcome: Outcome | None, error: S3SyncError | None) -> float:
+        """Seconds until the next poll: the interval with jitter, longer while S3 does not answer."""
+        settings = self._instance.settings
+        plain = outcome.plain if outcome else settings.source == "plain"
+        interval = settings.plain_interval if plain else settings.poll_interval
+        if isinstance(error, StoreError):
+            doubled = settings.poll_interval * float(2 ** min(self._failures - 1, 10))
+            return min(BACKOFF_LIMIT, doubled) * (0.5 + self._chance() / 2)
+        if outcome is not None and outcome.look_again is not None:
+            return min(interval, max(0.1, outcome.look_again))
+        return interval * (1 - JITTER + 2 * JITTER * self._chance())
+
+    def _note(self, outcome: Outcome | None, error: S3SyncError | None, next_in: float) -> None:
+        """Say what is new about it, once."""
+        held_before = self._outcome.held if self._outcome else ""
+        if outcome is not None:
+            self._outcome = outcome
+            self._wanted = outcome.wanted
+            if outcome.held and outcome.held != held_before:
+                self._instance.reporter.event("plain.held", reason=outcome.held)
+        live = self._instance.webroot.live()
+        document = self._instance.memory.document()
+        if error is not None and document is not None:
+            self._wanted = self._wanted or document.pointer.active.id
+        behind = self._wanted is not None and self._wanted != live
+        if not behind:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = self._instance.clock.now()
+        self._note_problem(error, next_in)
+
+    def _note_problem(self, error: S3SyncError | None, next_in: float) -> None:
+        if error is None:
+            self._problem = None
+            return
+        problem = Problem(type(error).__name__, str(error), error.hint)
+        if problem != self._problem:
+            self._report(problem, error, next_in)
+        self._problem = problem
+
+    def _report(self, problem: Problem, error: S3SyncError, next_in: float) -> None:
+        fields = {"error": problem.error, "message": problem.message, "hint": problem.hint}
+        if type(error) is S3SyncError:
+            self._instance.reporter.event("tick.failed", **fields)
+        elif not self._sync.was_said(error):
+            self._instance.reporter.event("poll.failed", **fields, retry_in=round(next_in, 1))
+
+    # -------------------------------------------------------------------------- status
+
+    def status(self) -> Status:
+        """How this instance is, now."""
+        instance = self._instance
+        settings, memory = instance.settings, instance.memory
+        document = memory.document()
+        due = self._sync.next_due()
+        now = instance.clock.now()
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            site=settings.site.url,
+            identity=settings.identity,
+            source=settings.source,
+            state=instance.state.value,
+            stale=self._failures >= STALE_AFTER,
+            serving=instance.webroot.live() or "",
+            serving_since=format_time(memory.serving_since) if memory.serving_since else "",
+            wanted=self._wanted or "",
+            behind_seconds=round(now - self._behind_since, 1) if self._behind_since else 0.0,
+            because=self._because(),
+            sequence=document.pointer.sequence if document else 0,
+            staged=tuple(sorted(instance.webroot.complete())),
+            polled_at=format_time(self._polled_at) if self._polled_at else "",
+            activate_at=format_time(due.at) if due else "",
+            clock_offset=self._clock_offset,
+            problem=self._problem,
+        )
+
+    def _because(self) -> str:
+        if self._problem is not None:
+            return self._problem.message
+        outcome = self._outcome
+        if outcome is None:
+            return "the first poll has not ended"
+        if outcome.held:
+            return outcome.held
+        if outcome.look_again is not None:
+            return "current/ has not settled yet"
+        due = self._sync.next_due()
+        return f"{due.ref.version} goes live at {format_time(due.at)}" if due else ""
+
+    def write_status(self) -> None:
+        """Write status.json when it says something new, and once a minute: an idle poll writes nothing."""
+        status = self.status()
+        told = msgspec.structs.replace(status, polled_at="", behind_seconds=0.0)
+        now = self._instance.clock.monotonic()
+        if self._written is not None:
+            at, before = self._written
+            if before == told and now - at < STATUS_EVERY:
+                return
+        self._written = (now, told)
+        self._instance.reporter.status(status)
+
+
+def _unexpected(error: Exception) -> S3SyncError:
+    """A bug, as something that can be reported like the rest."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return S3SyncError(
+        f"{type(error).__name__}: {layout.escape(str(error))} ({where.name}, line {where.lineno})",
+        hint="this is a defect of s3sync-agent; please report it with the log lines before it",
+    )
