@@ -20,7 +20,8 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What the bucket holds under one key. Empty `etag` and `sha256` are computed from the body."""
+    """What the bucket holds under one key. An empty `etag` becomes the body's MD5; `sha256` is only
+    there when the writer announced it, as `put` does."""
 
     body: bytes
     last_modified: float
@@ -32,8 +33,6 @@ class StoredObject:
     def __post_init__(self) -> None:
         if not self.etag:
             object.__setattr__(self, "etag", hashlib.md5(self.body, usedforsecurity=False).hexdigest())
-        if not self.sha256:
-            object.__setattr__(self, "sha256", hashlib.sha256(self.body).hexdigest())
 
 
 class MemoryBucket:
@@ -192,7 +191,9 @@ class MemoryBucket:
                 raise PreconditionFailed(f"put {key}: the key is taken")
             if if_match and (existing is None or existing.etag != if_match):
                 raise PreconditionFailed(f"put {key}: the ETag is not {if_match}")
-            stored = StoredObject(content, float(int(self._clock())), content_type=content_type)
+            stored = StoredObject(
+                content, float(int(self._clock())), sha256=sha256, content_type=content_type
+            )
             self.objects[key] = stored
         self._answer("put")
         return stored.etag
@@ -267,5 +268,5 @@ class _Body:
     def read(self, size: int, /) -> bytes:
         if self._bucket.before is not None:
             self._bucket.before("read", self._key)
-        self._bucket._fail("read")  # noqa: SLF001 - the body is a part of its bucket
+        self._bucket._fail("read")  # the body is a part of its bucket
         return self._stream.read(size)
