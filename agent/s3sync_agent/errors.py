@@ -89,6 +89,10 @@ class PointerInvalid(ReleaseError):
     """The pointer breaks a rule of the contract."""
 
 
+class TooLarge(ReleaseError):
+    """An object is larger than the contract or the pointer says."""
+
+
 class DigestMismatch(ReleaseError):
     """Bytes are not those that were announced."""
 

@@ -193,8 +193,7 @@ def parents(path: str) -> list[str]:
 def escape(text: str) -> str:
     """`text` with everything that could move a cursor or forge a log line made visible."""
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "replace").decode()
-        for char in text
+        char if char.isprintable() else char.encode("unicode_escape", "replace").decode() for char in text
     )
 
 
