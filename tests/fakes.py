@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from s3sync_agent.bucket import NOT_MODIFIED, Body, Fetched, Listed, NotModified, ObjectInfo
-from s3sync_agent.errors import DigestMismatch, ObjectMissing, PreconditionFailed, StoreError
+from s3sync_agent.errors import DigestMismatch, ObjectMissing, PreconditionFailed, StoreError, TooLarge
 
 PAGE = 1000
 
@@ -251,7 +251,7 @@ class MemoryBucket:
     def _whole(self, key: str, limit: int) -> Fetched:
         stored = self._existing(key)
         if len(stored.body) > limit:
-            raise StoreError(f"{key} has {len(stored.body)} bytes, the limit is {limit}")
+            raise TooLarge(f"{key} has {len(stored.body)} bytes, the limit is {limit}")
         return Fetched(stored.body, stored.etag)
 
     def _listed(self, key: str) -> Listed:

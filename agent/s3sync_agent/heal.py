@@ -16,7 +16,7 @@ from s3sync_agent.plan import directories_of, make_plan
 from s3sync_agent.release import FileEntry, Manifest
 from s3sync_agent.stage import disk_errors, sync_assets
 from s3sync_agent.webroot import Inventory
-from s3sync_agent.webroot.staging import Staging, remove_tree
+from s3sync_agent.webroot.staging import Staging, is_pristine, remove_tree
 
 
 def check_touched(instance: Instance, paths: Iterable[str]) -> int:
@@ -150,7 +150,7 @@ def _intact(inventory: Inventory, entry: FileEntry) -> str | None:
     """A file with this content, by its digest: nothing less may heal another."""
     for place in inventory.places(entry):
         try:
-            if drift.is_pristine(place, entry) and drift.hash_file(place) == entry.sha256:
+            if is_pristine(place, entry) and drift.hash_file(place) == entry.sha256:
                 return place
         except OSError:  # unreadable or gone: no source
             continue

@@ -43,7 +43,7 @@ def stage_release(instance: Instance, ref: ReleaseRef, make_room: MakeRoom) -> N
         raise ManifestInvalid(f"release {ref.version} names no pack")
     started = instance.clock.monotonic()
     instance.step(Step.STAGE)
-    have = _on_disk(instance, manifest)
+    have = _fit(instance, ref.id, manifest, lambda: _on_disk(instance, manifest.files), make_room)
     plan = make_plan(manifest, have)
     figures = {
         "release": ref.id,
@@ -53,7 +53,6 @@ def stage_release(instance: Instance, ref: ReleaseRef, make_room: MakeRoom) -> N
         "requests": plan.requests,
     }
     instance.reporter.event("stage.begin", **figures)
-    _preflight(instance, need(manifest, have), ref.id, make_room)
     key = instance.settings.site.pack(ref.version, manifest.pack.sha256)
     with _tree(instance, ref.id, manifest) as (staging, directories):
         _link_known(instance, staging, have)
@@ -79,17 +78,13 @@ def stage_plain(
     started = instance.clock.monotonic()
     instance.step(Step.STAGE)
     known = _known_objects(instance)
-    have: dict[str, str] = {}
-    entries: dict[str, FileEntry] = {}
-    for item in tree.objects:
-        entry = known.get((item.path, item.etag, item.size))
-        if entry is not None:
-            entries[item.path] = entry
-    inventory = _inventory(instance, {entry.sha256 for entry in entries.values()})
-    for path, entry in entries.items():
-        place = inventory.pristine(entry)
-        if place is not None:
-            have[path] = place
+    entries = {
+        item.path: entry
+        for item in tree.objects
+        if (entry := known.get((item.path, item.etag, item.size))) is not None
+    }
+    draft = _plain_manifest(tree, version, {})
+    have = _fit(instance, version, draft, lambda: _on_disk(instance, entries.values()), make_room)
     missing = [item for item in tree.objects if item.path not in have]
     figures = {
         "release": version,
@@ -99,8 +94,6 @@ def stage_plain(
         "requests": len(missing),
     }
     instance.reporter.event("stage.begin", **figures)
-    draft = _plain_manifest(tree, version, {path: entries[path].sha256 for path in have})
-    _preflight(instance, need(draft, have), version, make_room)
     with _tree(instance, version, draft) as (staging, directories):
         _link_known(instance, staging, have)
         prefix = instance.settings.site.current
@@ -133,11 +126,11 @@ def _fetch_manifest(instance: Instance, ref: ReleaseRef) -> bytes:
         ) from error
 
 
-def _on_disk(instance: Instance, manifest: Manifest) -> dict[str, str]:
-    """The files of `manifest` that are here already: path → where."""
-    inventory = _inventory(instance, {entry.sha256 for entry in manifest.files})
+def _on_disk(instance: Instance, entries: Collection[FileEntry]) -> dict[str, str]:
+    """Those of `entries` that are here already: path → where."""
+    inventory = _inventory(instance, {entry.sha256 for entry in entries})
     have = {}
-    for entry in manifest.files:
+    for entry in entries:
         instance.beat()
         place = inventory.pristine(entry)
         if place is not None:
@@ -171,16 +164,28 @@ def _known_objects(instance: Instance) -> dict[tuple[str, str, int], FileEntry]:
     }
 
 
-def _preflight(instance: Instance, needed: Need, name: str, make_room: MakeRoom) -> None:
-    """Refuse before anything is touched when the disk cannot take it. Raises DiskFull."""
-    if _shortage(instance, needed):
+def _fit(
+    instance: Instance,
+    name: str,
+    manifest: Manifest,
+    find: Callable[[], dict[str, str]],
+    make_room: MakeRoom,
+) -> dict[str, str]:
+    """What of `manifest` can be linked, once it is sure that the rest fits on the disk.
+
+    Refuses before anything is touched. Raises DiskFull.
+    """
+    have = find()
+    if _shortage(instance, need(manifest, have)):
         make_room()
-    shortage = _shortage(instance, needed)
+        have = find()  # what was pruned can no longer be linked
+    shortage = _shortage(instance, need(manifest, have))
     if shortage:
         raise DiskFull(
             f"{name} does not fit on {instance.settings.state_dir}: {shortage}",
             hint="free space there, enlarge the volume, or lower keep_releases",
         )
+    return have
 
 
 def _shortage(instance: Instance, needed: Need) -> str:

@@ -67,7 +67,7 @@ class Bucket(Protocol):
     answer; an error is never an empty answer. Waits are bounded."""
 
     def get(self, key: str, *, limit: int) -> Fetched:
-        """The whole object. Raises ObjectMissing; StoreError above `limit` bytes."""
+        """The whole object. Raises ObjectMissing; TooLarge above `limit` bytes."""
 
     def get_if_changed(self, key: str, etag: str, *, limit: int) -> Fetched | NotModified:
         """One conditional GET. `etag` "" means unconditional. Raises ObjectMissing."""

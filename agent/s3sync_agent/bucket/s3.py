@@ -41,6 +41,7 @@ from s3sync_agent.errors import (
     StoreDenied,
     StoreError,
     StoreUnavailable,
+    TooLarge,
 )
 from s3sync_agent.layout import escape
 
@@ -88,7 +89,7 @@ class S3Bucket:
     def _whole(self, key: str, limit: int, condition: dict[str, Any]) -> Fetched:
         def check(answer: GetObjectOutputTypeDef) -> None:
             if answer["ContentLength"] > limit:
-                raise StoreError(
+                raise TooLarge(
                     f"get {escape(self._url(key))}: the object has {answer['ContentLength']} bytes, "
                     f"the limit is {limit}"
                 )
