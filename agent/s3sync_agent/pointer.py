@@ -20,8 +20,8 @@ SCHEMA = 1
 MAX_POINTER_BYTES = 64 * 1024
 HISTORY_LENGTH = 20
 
-_Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-_PromotionId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+_Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+_PromotionId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{8,64}\Z")]
 _Text = Annotated[str, msgspec.Meta(max_length=512)]
 
 

@@ -38,15 +38,15 @@ class Lazy(NamedTuple):
 class Commands(click.Group):
     """The top of a command line: imports a command when it is called, and ends as DESIGN says."""
 
-    def __init__(self, *, lazy: Mapping[str, Lazy], **attrs: Any) -> None:  # noqa: ANN401  # click's own
+    def __init__(self, *, lazy: Mapping[str, Lazy], **attrs: Any) -> None:
         super().__init__(**attrs)
-        self._lazy = lazy
+        self.lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        return list(self._lazy)
+        return list(self.lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        entry = self._lazy.get(cmd_name)
+        entry = self.lazy.get(cmd_name)
         if entry is None:
             return None
         module, _, attribute = entry.target.partition(":")
@@ -55,7 +55,7 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in self._lazy.items()])
+            formatter.write_dl([(name, entry.summary) for name, entry in self.lazy.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; every way it can fail becomes an exit code here."""
@@ -137,7 +137,7 @@ _SECRETS = (
     re.compile(r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s'\"]+"),
     re.compile(r"(?i)((?:secret|token|password|access[_-]?key)[\w-]*['\"]?\s*[=:]\s*['\"]?)[^\s&'\",]+"),
     re.compile(r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    re.compile(r"(://)[^/@\s]+@"),
+    re.compile(r"(://)[^/@\s]+(?=@)"),
 )
 
 

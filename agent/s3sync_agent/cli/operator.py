@@ -9,12 +9,10 @@ from s3sync_agent.cli.console import Commands, Lazy
 
 _HERE = "s3sync_agent.cli"
 
-main = Commands(
-    name="s3sync",
-    help="Publish releases of a site to S3 and decide which one is live.",
+
+@click.group(
+    cls=Commands,
     epilog="AWS settings are boto3's own: AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and so on.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     lazy={
         "check": Lazy(f"{_HERE}.publishing:check", "Look for faults in a folder before it is published."),
         "publish": Lazy(f"{_HERE}.publishing:publish", "Upload a folder as a release; nothing live changes."),
@@ -29,4 +27,6 @@ main = Commands(
         "demo": Lazy(f"{_HERE}.demo:demo", "Watch it work: S3, nginx and the agent on this machine."),
     },
 )
-main = click.version_option(__version__, prog_name="s3sync")(main)
+@click.version_option(__version__, prog_name="s3sync")
+def main() -> None:
+    """Publish releases of a site to S3, and decide which one is live."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import secrets
+import socket
 from typing import TYPE_CHECKING
 
 import click
@@ -40,7 +42,6 @@ def promote(
     When the pointer is written but current/ could not be brought up to date, the release is promoted all
     the same and the command ends with 3.
     """
-    from s3sync_agent.deploy import provenance  # noqa: PLC0415
     from s3sync_agent.deploy.promote import promote_now  # noqa: PLC0415
 
     if not now:
@@ -50,7 +51,7 @@ def promote(
         site,
         version,
         promotion_id=secrets.token_hex(16),
-        by=provenance.promoter(os.environ),
+        by=_promoter(),
         reason=reason,
         force=force,
     )
@@ -70,18 +71,30 @@ def rollback(bucket: Bucket, site: Site, *, version: str | None, no_mirror: bool
     A second rollback goes further back, not forth. Nothing is read of the release that is left, so this
     works however broken it is.
     """
-    from s3sync_agent.deploy import promote, provenance  # noqa: PLC0415
+    from s3sync_agent.deploy import promote  # noqa: PLC0415
 
     promotion = promote.rollback(
         bucket,
         site,
         version,
         promotion_id=secrets.token_hex(16),
-        by=provenance.promoter(os.environ),
+        by=_promoter(),
         reason=reason,
         tell=lambda text: click.echo(text, err=True),
     )
     _tell_and_mirror(bucket, site, promotion, no_mirror=no_mirror)
+
+
+def _promoter() -> str:
+    """Who is promoting: the GitHub actor, otherwise `user@host`."""
+    actor = os.environ.get("GITHUB_ACTOR", "")
+    if actor:
+        return actor
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _tell_and_mirror(bucket: Bucket, site: Site, promotion: Promotion, *, no_mirror: bool) -> None:

@@ -24,7 +24,7 @@ def on_site(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option(
         "--site",
-        metavar="S3://BUCKET[/PREFIX]",
+        metavar="s3://BUCKET[/PREFIX]",
         envvar="S3SYNC_SITE",
         show_envvar=True,
         required=True,
@@ -33,7 +33,7 @@ def on_site(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.pass_obj
     @functools.wraps(command)
-    def with_site(connect: Connect | None, /, *, site: Site, **parameters: Any) -> None:  # noqa: ANN401
+    def with_site(connect: Connect | None, /, *, site: Site, **parameters: Any) -> None:
         command((connect or _connect)(site.bucket), site, **parameters)
 
     return with_site
@@ -41,7 +41,7 @@ def on_site(command: Callable[..., None]) -> Callable[..., None]:
 
 def version_argument(name: str, *, required: bool = True) -> Callable[[Callable[..., None]], Any]:
     """A release's version on the command line; one that cannot be is a usage error."""
-    return click.argument(name, metavar=name.upper(), required=required, callback=_check_version)
+    return click.argument(name, metavar=name.upper(), required=required, callback=check_version)
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -57,7 +57,8 @@ def _parse_site(_: click.Context, __: click.Parameter, value: str) -> Site:
     return layout.parse_site(value)
 
 
-def _check_version(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+def check_version(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Click's callback for a version: one that cannot be is a usage error."""
     try:
         return None if value is None else layout.check_version(value)
     except UnsafePath as error:

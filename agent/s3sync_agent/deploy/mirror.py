@@ -7,11 +7,11 @@ longer there, never anything below `current/.s3sync/`.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from s3sync_agent.bucket import Bucket
+from s3sync_agent.deploy.parallel import for_each
 from s3sync_agent.deploy.releases import browsable, mirrored, read_pointer
 from s3sync_agent.deploy.write_pointer import who
 from s3sync_agent.errors import ReleaseRefused
@@ -47,8 +47,8 @@ def mirror(bucket: Bucket, site: Site, ref: ReleaseRef, manifest: Manifest) -> M
     missing = wanted - source.keys()
     if missing:
         raise ReleaseRefused(
-            f"{len(missing)} files of {manifest.version} cannot be mirrored, their objects are gone: "
-            f"{escape(min(missing))!r} and so on",
+            f"{manifest.version} cannot be mirrored: it has {len(source)} browsable files of "
+            f"{len(wanted)}; missing is {escape(min(missing))!r}",
             hint=f"`s3sync verify {manifest.version}` lists them; agents read the pack and do not mind",
         )
     present = dict(mirrored(bucket, site))
@@ -63,14 +63,11 @@ def mirror(bucket: Bucket, site: Site, ref: ReleaseRef, manifest: Manifest) -> M
 
     if winner := _superseded(bucket, site, ref):
         return Mirrored("superseded", winner=winner)
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        copies = [pool.submit(bucket.copy, source[path].key, site.current + path) for path in differing]
-        try:
-            for copy in copies:
-                copy.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for_each(
+        differing,
+        lambda path: bucket.copy(source[path].key, site.current + path),
+        workers=_WORKERS,
+    )
     if winner := _superseded(bucket, site, ref):
         return Mirrored("superseded", copied=len(differing), winner=winner)
     if surplus:
