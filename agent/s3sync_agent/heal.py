@@ -102,11 +102,11 @@ def _heal(instance: Instance, release: str, manifest: Manifest, findings: Sequen
             if entries:
                 _gather(instance, damaged, staging)
                 staging.sync()
+            for finding in findings:
+                if finding.kind == "extra":  # first: it may stand where a directory has to be
+                    webroot.remove_extra(release, finding.path)
             for entry in entries:
                 webroot.replace_file(release, entry.path, staging.root / entry.path)
-            for finding in findings:
-                if finding.kind == "extra":
-                    webroot.remove_extra(release, finding.path)
         finally:
             webroot.discard(staging)
     for finding in findings:

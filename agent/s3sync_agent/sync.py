@@ -99,14 +99,24 @@ class Sync:
             raise setback
         return Outcome(wanted=decision.want.id if decision.want else None, due=decision.due)
 
+    def wanted(self) -> str | None:
+        """The release that the accepted pointer wants served now; None without a pointer."""
+        decision = self._decide()
+        return decision.want.id if decision and decision.want else None
+
     def next_due(self) -> Due | None:
         """The activation that lies ahead, when its release is on disk."""
-        with self._instance.swap:
-            document = self._instance.memory.document()
-            if document is None or document.pointer.active.activate_at is None or self._is_plain_site():
-                return None
-            due = decide(self._view(document, frozenset())).due
-            return due if due and due.ref.id in self._instance.webroot.complete() else None
+        decision = self._decide()
+        if decision is None or decision.due is None:
+            return None
+        return decision.due if decision.due.ref.id in self._instance.webroot.complete() else None
+
+    def _decide(self) -> Decision | None:
+        """What the accepted pointer asks for now, without asking S3."""
+        document = self._instance.memory.document()
+        if document is None or self._is_plain_site():
+            return None
+        return decide(self._view(document, frozenset()))
 
     def activate_due(self) -> None:
         """Activate what has become due, if it still is what the pointer wants. Talks to nobody.

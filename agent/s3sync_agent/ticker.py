@@ -135,10 +135,9 @@ class Ticker:
             self._wanted = outcome.wanted
             if outcome.held and outcome.held != held_before:
                 self._instance.reporter.event("plain.held", reason=outcome.held)
+        else:
+            self._wanted = self._sync.wanted() or self._wanted
         live = self._instance.webroot.live()
-        document = self._instance.memory.document()
-        if error is not None and document is not None:
-            self._wanted = self._wanted or document.pointer.active.id
         behind = self._wanted is not None and self._wanted != live
         if not behind:
             self._behind_since = None

@@ -1,0 +1,170 @@
+"""Ticks in a row: failures said once, back-off, health and status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s3sync_agent.errors import StoreDenied, StoreUnavailable
+from tests.agents import Agent
+from tests.fakes import MemoryBucket
+from tests.publisher import Publisher
+from tests.releases import PAGES
+
+GONE = StoreUnavailable("no network", hint="wait")
+
+
+def serve(agent: Agent, publisher: Publisher) -> None:
+    publisher.publish("v1")
+    publisher.promote("v1")
+    assert agent.attempt().error is None
+
+
+def test_a_failure_is_said_once_and_its_end_too(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    bucket.outage = GONE
+    for _ in range(10):
+        agent.clock.advance(agent.attempt().next_in)
+    bucket.outage = None
+    agent.attempt()
+    assert len(agent.reporter.named("poll.failed")) == 1
+    assert agent.reporter.named("poll.recovered")[0]["failures"] == 10
+
+
+def test_another_failure_is_said_again(agent: Agent, bucket: MemoryBucket) -> None:
+    bucket.outage = GONE
+    agent.attempt()
+    bucket.outage = StoreDenied("expired token", hint="renew")
+    agent.attempt()
+    assert [said["error"] for said in agent.reporter.named("poll.failed")] == [
+        "StoreUnavailable",
+        "StoreDenied",
+    ]
+
+
+def test_the_wait_doubles_to_a_minute_and_an_answer_resets_it(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    bucket.outage = GONE
+    waits = [agent.attempt().next_in for _ in range(8)]
+    assert waits[:4] == [3.75, 7.5, 15.0, 30.0]
+    assert waits[4:] == [45.0] * 4
+    bucket.outage = None
+    assert agent.attempt().next_in == 5.0
+
+
+def test_a_changed_pointer_is_taken_at_the_first_answer(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    bucket.outage = GONE
+    agent.attempt()
+    publisher.publish("v2", PAGES | {"index.html": b"two"})
+    publisher.promote("v2")
+    bucket.outage = None
+    agent.attempt()
+    assert agent.live["index.html"] == b"two"
+
+
+def test_the_agent_is_stale_after_three_polls_without_an_answer_and_stays_healthy(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    bucket.outage = GONE
+    stale = []
+    for _ in range(4):
+        agent.attempt()
+        stale.append(agent.ticker.status().stale)
+    assert stale == [False, False, True, True]
+    assert agent.healthy
+
+
+def test_a_rebooted_instance_without_s3_serves_its_good_tree_after_a_minute(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    agent.settings.run.healthy.unlink()
+    agent.restart()
+    bucket.outage = GONE
+    agent.attempt()
+    assert not agent.healthy
+    agent.clock.advance(61)
+    agent.attempt()
+    assert agent.healthy == agent.webroot.live()
+
+
+def test_a_new_instance_without_s3_never_becomes_healthy(agent: Agent, bucket: MemoryBucket) -> None:
+    bucket.outage = GONE
+    agent.attempt()
+    agent.clock.advance(3600)
+    agent.attempt()
+    assert not agent.healthy
+
+
+def test_behind_counts_from_when_something_else_was_wanted(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    wanted = publisher.publish("v2", PAGES | {"index.html": b"two" * 90})
+    publisher.promote("v2")
+    bucket.corrupt(publisher.pack_key("v2"))
+    agent.attempt()
+    agent.clock.advance(42)
+    agent.attempt()
+    status = agent.ticker.status()
+    assert (status.wanted, status.behind_seconds) == (wanted, 42.0)
+    assert "SHA-256" in status.because or "Zstandard" in status.because or "damaged" in status.because
+
+
+def test_a_clock_that_is_off_is_said_once(tmp_path: Path) -> None:
+    bucket = MemoryBucket(clock=lambda: 1_800_000_600.0)
+    agent = Agent(tmp_path, bucket)
+    publisher = Publisher(bucket)
+    publisher.publish("v1")
+    publisher.promote("v1")
+    agent.attempt()
+    agent.attempt()
+    assert agent.reporter.named("clock.off") == [{"seconds": 600.0}]
+    assert agent.ticker.status().clock_offset == 600.0
+    agent.stop()
+
+
+def test_a_defect_of_our_own_does_not_end_the_loop(
+    agent: Agent, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(agent, publisher)
+
+    def broken() -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(agent.sync, "tick", broken)
+    attempt = agent.attempt()
+    assert attempt.error is not None
+    assert "ZeroDivisionError" in agent.reporter.named("tick.failed")[0]["message"]
+    assert agent.live == PAGES
+
+
+def test_what_changed_while_the_agent_was_down_is_healed_at_its_first_tick(
+    agent: Agent, publisher: Publisher
+) -> None:
+    serve(agent, publisher)
+    page = agent.settings.state.live / "index.html"
+    page.chmod(0o644)
+    page.write_bytes(b"defaced")
+    agent.restart()
+    agent.attempt()
+    assert agent.live == PAGES
+
+
+def test_plain_mode_polls_at_its_own_interval(tmp_path: Path) -> None:
+    agent = Agent(tmp_path)
+    assert isinstance(agent.bucket, MemoryBucket)
+    agent.bucket.place("site/current/index.html", b"bare")
+    assert agent.attempt().next_in == 10.0  # until it may have settled
+    agent.clock.advance(10)
+    assert agent.attempt().next_in == 15.0
+    agent.stop()
