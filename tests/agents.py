@@ -114,7 +114,9 @@ class Agent:
         """What is served: path → content."""
         root = self.settings.state.live
         return {
-            str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
+            str(path.relative_to(root)): path.read_bytes()
+            for path in sorted(root.rglob("*"))
+            if path.is_file()
         }
 
     @property

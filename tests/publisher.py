@@ -8,7 +8,15 @@ import msgspec
 
 from s3sync_agent.deploy.releases import StoredManifest
 from s3sync_agent.layout import Site
-from s3sync_agent.pointer import Pointer, ReleaseRef, Rollout, encode_pointer, format_time, promoted, rolled_back
+from s3sync_agent.pointer import (
+    Pointer,
+    ReleaseRef,
+    Rollout,
+    encode_pointer,
+    format_time,
+    promoted,
+    rolled_back,
+)
 from tests.fakes import MemoryBucket
 from tests.releases import NOON, PAGES, SITE, place_pointer, place_release
 

@@ -208,9 +208,7 @@ def test_a_complete_marker_says_that_shrinking_was_meant(plain: Agent, s3: Memor
     assert plain.live == {"index.html": b"small now"}
 
 
-def test_an_object_replaced_between_listing_and_reading_starts_over(
-    plain: Agent, s3: MemoryBucket
-) -> None:
+def test_an_object_replaced_between_listing_and_reading_starts_over(plain: Agent, s3: MemoryBucket) -> None:
     push(s3, CURRENT, PAGES)
     plain.tick()
     plain.clock.advance(60)
