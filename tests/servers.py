@@ -51,8 +51,11 @@ READABLE_BUCKET = "readable"
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
+    """`admin` is an administrator's own client: it sets the scene without the code under test."""
+
     name: str
     endpoint: str
+    admin: S3Client
 
     def environment(self, who: Credentials = ADMIN) -> dict[str, str]:
         """What a process needs in its environment to talk to this server, and to no other."""
@@ -67,23 +70,25 @@ class S3Server:
     def new_bucket(self) -> str:
         """The name of a bucket that was made for the caller alone."""
         name = f"test-{uuid.uuid4().hex[:16]}"
-        with closing(self.client()) as client:
-            client.create_bucket(Bucket=name)
+        self.admin.create_bucket(Bucket=name)
         return name
 
-    def client(self) -> S3Client:
-        """An administrator's own client, to set the scene without the code under test."""
-        import boto3
-        from botocore.config import Config
 
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=ADMIN.access_key,
-            aws_secret_access_key=ADMIN.secret_key,
-            region_name=REGION,
-            config=Config(s3={"addressing_style": "path"}),
-        )
+@contextmanager
+def _administered(name: str, endpoint: str) -> Iterator[S3Server]:
+    import boto3
+    from botocore.config import Config
+
+    admin = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=ADMIN.access_key,
+        aws_secret_access_key=ADMIN.secret_key,
+        region_name=REGION,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    with closing(admin):
+        yield S3Server(name, endpoint, admin)
 
 
 @contextmanager
@@ -94,7 +99,8 @@ def moto() -> Iterator[S3Server]:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield S3Server("moto", f"http://{host}:{port}")
+        with _administered("moto", f"http://{host}:{port}") as found:
+            yield found
     finally:
         server.stop()
 
@@ -136,9 +142,9 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
             env={"HOME": str(directory), "TMPDIR": str(directory)},
         )
     try:
-        server = S3Server("seaweedfs", f"http://127.0.0.1:{s3}")
-        _await_ready(process, server, log)
-        yield server
+        with _administered("seaweedfs", f"http://127.0.0.1:{s3}") as server:
+            _await_ready(process, server, log)
+            yield server
     finally:
         process.send_signal(signal.SIGKILL)  # it ignores SIGTERM
         process.wait(timeout=10)
@@ -176,9 +182,8 @@ def _await_ready(process: subprocess.Popen[bytes], server: S3Server, log: Path) 
         if process.poll() is not None:
             break
         if _answers(server.endpoint):
-            with closing(server.client()) as client:
-                client.create_bucket(Bucket="ready")
-                client.put_object(Bucket="ready", Key="ready", Body=b"ready")
+            server.admin.create_bucket(Bucket="ready")
+            server.admin.put_object(Bucket="ready", Key="ready", Body=b"ready")
             return
         time.sleep(0.05)
     tail = log.read_text(errors="replace")[-2000:]

@@ -439,7 +439,7 @@ def test_a_large_object_with_another_sha256_is_never_put_together(
     with pytest.raises(DigestMismatch):
         bucket.put("pack", small_parts, size=len(small_parts), sha256=digest(b"other"))
     assert bucket.head("pack") is None
-    assert server.client().list_multipart_uploads(Bucket=name).get("Uploads", []) == []
+    assert server.admin.list_multipart_uploads(Bucket=name).get("Uploads", []) == []
 
 
 def test_a_bucket_that_does_not_exist_is_a_wrong_setting_never_an_empty_one(server: S3Server) -> None:
@@ -494,9 +494,8 @@ def test_who_may_not_read_is_denied_whatever_the_question(seaweedfs: S3Server) -
 
 @pytest.mark.usefixtures("reader")
 def test_who_may_only_read_reads_and_does_not_write(seaweedfs: S3Server) -> None:
-    with_admin = seaweedfs.client()
-    with_admin.create_bucket(Bucket=READABLE_BUCKET)
-    with_admin.put_object(Bucket=READABLE_BUCKET, Key="key", Body=b"body")
+    seaweedfs.admin.create_bucket(Bucket=READABLE_BUCKET)
+    seaweedfs.admin.put_object(Bucket=READABLE_BUCKET, Key="key", Body=b"body")
     bucket = S3Bucket(READABLE_BUCKET)
     assert bucket.get("key", limit=10).body == b"body"
     assert [entry.key for entry in bucket.list("")] == ["key"]

@@ -47,6 +47,7 @@ from s3sync_agent.layout import escape
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
+    from botocore.model import OperationModel
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import (
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     )
 
 ATTEMPTS: Final = 3
+CONNECT_SECONDS: Final = 5.0
+READ_SECONDS: Final = 20.0
 ANNOUNCED: Final = "s3sync-sha256"  # metadata: what the writer said the SHA-256 is
 _BATCH: Final = 1000  # keys that S3 deletes in one request
 
@@ -127,28 +130,29 @@ class S3Bucket:
         """
         attempt = 1
         while True:
-            answer = self._ask("get", key, arguments)
-            with closing(answer["Body"]) as body:
+            with self._asked("get", key, arguments) as answer:
                 check(answer)
                 try:
                     with asking("get", self._url(key)):
-                        return answer, body.read()
+                        return answer, answer["Body"].read()
                 except StoreUnavailable:
                     if attempt == ATTEMPTS:
                         raise
             attempt += 1
 
-    def _ask(self, operation: str, key: str, arguments: dict[str, Any]) -> GetObjectOutputTypeDef:
+    @contextmanager
+    def _asked(self, operation: str, key: str, arguments: dict[str, Any]) -> Iterator[GetObjectOutputTypeDef]:
         with asking(operation, self._url(key)):
             answer = self._s3.get_object(Bucket=self._name, Key=key, **arguments)
-        require(operation, self._url(key), answer, "ETag", "ContentLength")
-        return answer
+        with closing(answer["Body"]):
+            require(operation, self._url(key), answer, "ETag", "ContentLength")
+            yield answer
 
     @contextmanager
     def open(self, key: str, *, if_match: str) -> Iterator[Body]:
-        answer = self._ask("open", key, {"ChecksumMode": "ENABLED", "IfMatch": f'"{if_match}"'})
-        with closing(answer["Body"]) as stream:
-            yield _Body(stream, self._url(key))
+        arguments = {"ChecksumMode": "ENABLED", "IfMatch": f'"{if_match}"'}
+        with self._asked("open", key, arguments) as answer:
+            yield _Body(answer["Body"], self._url(key))
 
     def head(self, key: str) -> ObjectInfo | None:
         try:
@@ -309,8 +313,8 @@ class _Body:
 
 def _client(url: str, max_connections: int) -> S3Client:
     config = Config(
-        connect_timeout=5,
-        read_timeout=20,
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         # We announce our own SHA-256 and ask for stored checksums where the whole object is read.
         request_checksum_calculation="when_required",
@@ -323,9 +327,18 @@ def _client(url: str, max_connections: int) -> S3Client:
         session = botocore.session.get_session()
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
         try:
-            return cast("S3Client", session.create_client("s3", config=config))
+            client = cast("S3Client", session.create_client("s3", config=config))
         except ValueError as error:
             raise wrong_endpoint(url, error) from error
+    client.meta.events.register_first("needs-retry.s3", _never_redirect_head_bucket)
+    return client
+
+
+def _never_redirect_head_bucket(request_dict: dict[str, Any], operation: OperationModel, **_: object) -> None:
+    """Redirected to another region, botocore asks HeadBucket which one; when that is redirected as
+    well (a captive portal redirects everything), it would ask again, until its recursion ends."""
+    if operation.name == "HeadBucket":
+        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _parse_time(value: str) -> datetime:

@@ -201,7 +201,8 @@ class _Answer:
 
     @property
     def said(self) -> str:
-        said = f"{self.asked}: S3 answered {self.status} {escape(self.code[:80])}".rstrip()
+        code = escape(self.code[:80]) or ("without a reason" if self.bodyless else "without S3's words")
+        said = f"{self.asked}: S3 answered {self.status} {code}"
         message = escape(_QUERY.sub(r"\1", self.message[:400]).strip())
         return f"{said}: {message}" if message else said
 
@@ -228,11 +229,13 @@ def _from_answer(error: botocore_errors.ClientError, asked: str, *, conditional:
             answer.said, hint="somebody else changed the object; read it and decide again"
         )
     if answer.status >= 500 or answer.status == 429 or answer.code in _UNAVAILABLE:
-        return StoreUnavailable(answer.said, hint=_NETWORK_HINT)
+        # An answer 200 whose body cannot be read is a 500 to botocore: cut off, or not S3's.
+        hint = _NETWORK_HINT if answer.code else f"if it stays so, {_NOT_S3_HINT}"
+        return StoreUnavailable(answer.said, hint=hint)
     if answer.code in _WRONG_REGION or (answer.status < 400 and (answer.region or answer.bodyless)):
         return _wrong_region(answer)
     if not answer.code and not answer.bodyless:
-        return StoreMisconfigured(f"{answer.said}; that is not an answer of S3", hint=_NOT_S3_HINT)
+        return StoreMisconfigured(f"{answer.said}, so it is not S3 that answered", hint=_NOT_S3_HINT)
     return _refusal(answer)
 
 
