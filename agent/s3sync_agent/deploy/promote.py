@@ -20,6 +20,7 @@ from s3sync_agent.errors import (
     ConfigError,
     PointerInvalid,
     ReleaseError,
+    ReleaseMissing,
     ReleaseRefused,
     StoreUnavailable,
     UnsafePath,
@@ -85,7 +86,7 @@ def promote_now(
     now = _store_clock(bucket)
     ref = _ref(stored, promotion_id, _activate_at(bucket, site, now))
     pointer = promoted(before, site=site.url, ref=ref, by=by, reason=reason, now=now)
-    written = write_pointer(bucket, site, pointer, over=etag)
+    written = _write(bucket, site, pointer, over=etag)
     return Promotion(pointer, written, before, stored.manifest, tuple(overridden))
 
 
@@ -124,8 +125,24 @@ def rollback(
     now = _store_clock(bucket)
     ref = _ref(stored, promotion_id, _activate_at(bucket, site, now))
     pointer = rolled_back(before, ref=ref, by=by, reason=reason, now=now)
-    written = write_pointer(bucket, site, pointer, over=etag)
+    written = _write(bucket, site, pointer, over=etag)
     return Promotion(pointer, written, before, stored.manifest)
+
+
+def _write(bucket: Bucket, site: Site, pointer: Pointer, *, over: str | None) -> str:
+    """Write the pointer, and make sure that nobody pruned the release just then.
+
+    `prune` looks at the pointer after it took a manifest away, this looks at the manifest after it
+    wrote the pointer: whatever the order, at least one of the two notices.
+    """
+    etag = write_pointer(bucket, site, pointer, over=over)
+    version = pointer.active.version
+    if bucket.head(site.manifest(version)) is None:
+        raise ReleaseMissing(
+            f"{version} was promoted, but somebody was pruning it at the same time",
+            hint=f"`s3sync verify {version}` says whether it is whole; if not, `s3sync rollback`",
+        )
+    return etag
 
 
 def _check_notes(by: str, reason: str) -> None:
@@ -170,8 +187,8 @@ def _mass_change(bucket: Bucket, site: Site, before: Pointer, new: StoredManifes
         return f"{new.manifest.version} has no {INDEX}, the active release {active.version} has one"
     if 2 * len(files) < len(old.files):
         return (
-            f"{new.manifest.version} has {len(files)} files, less than half of the {len(old.files)} "
-            f"of the active release {active.version}"
+            f"{new.manifest.version} has less than half of the files of the active release: "
+            f"{len(files)}, and {active.version} has {len(old.files)}"
         )
     return ""
 

@@ -10,6 +10,7 @@ from s3sync_agent.deploy.releases import list_releases, read_pointer
 from s3sync_agent.errors import ReleaseRefused
 from s3sync_agent.layout import Site
 from s3sync_agent.pointer import Pointer
+from s3sync_agent.release import MAX_MANIFEST_BYTES, digest
 from s3sync_agent.retention import releases_to_prune
 
 
@@ -42,9 +43,22 @@ def prune(bucket: Bucket, site: Site, *, keep: int, dry_run: bool = False) -> It
             continue
         objects = {listed.key: listed.size for listed in bucket.list(site.release(version))}
         if not dry_run:
-            bucket.delete([site.manifest(version)])
+            if not _take_back(bucket, site, version):
+                continue
             bucket.delete(key for key in objects if key != site.manifest(version))
         yield Pruned(version, published[version], len(objects), sum(objects.values()))
+
+
+def _take_back(bucket: Bucket, site: Site, version: str) -> bool:
+    """Delete the manifest: the release exists no longer. False, and the manifest is back, when
+    somebody promoted the release before it was gone (see `promote`)."""
+    key = site.manifest(version)
+    raw = bucket.get(key, limit=MAX_MANIFEST_BYTES).body
+    bucket.delete([key])
+    if all(ref.version != version for ref in _pointer(bucket, site).named()):
+        return True
+    bucket.put(key, raw, size=len(raw), sha256=digest(raw), content_type="application/json", create_only=True)
+    return False
 
 
 def _pointer(bucket: Bucket, site: Site) -> Pointer:

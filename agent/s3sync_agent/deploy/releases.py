@@ -77,11 +77,13 @@ def list_releases(bucket: Bucket, site: Site) -> list[StoredRelease]:
     """Every folder below `releases/`, newest first. Raises StoreError, never for one bad folder."""
     prefixes = bucket.list_prefixes(site.releases)
     with ThreadPoolExecutor(_WORKERS) as pool:
-        found = list(pool.map(lambda prefix: _describe(bucket, site, prefix), prefixes))
+        described = pool.map(lambda prefix: _describe(bucket, site, prefix), prefixes)
+        found = [release for release in described if release is not None]
     return sorted(found, key=lambda release: (-release.published_at, release.version))
 
 
-def _describe(bucket: Bucket, site: Site, prefix: str) -> StoredRelease:
+def _describe(bucket: Bucket, site: Site, prefix: str) -> StoredRelease | None:
+    """None for a folder that holds nothing: some stores go on listing what was emptied."""
     version = prefix.removeprefix(site.releases).rstrip("/")
     if layout.VERSION_PATTERN.match(version):
         own = {listed.key: listed for listed in bucket.list(f"{prefix}{layout.RESERVED}/")}
@@ -92,10 +94,12 @@ def _describe(bucket: Bucket, site: Site, prefix: str) -> StoredRelease:
     else:
         state = "foreign"
     objects = list(bucket.list(prefix))
+    if not objects:
+        return None
     return StoredRelease(
         version=version,
         state=state,
-        published_at=max((listed.last_modified for listed in objects), default=0.0),
+        published_at=max(listed.last_modified for listed in objects),
         files=sum(not listed.key.endswith("/") for listed in objects),
         size=sum(listed.size for listed in objects),
     )

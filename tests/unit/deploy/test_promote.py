@@ -193,7 +193,9 @@ def test_a_release_that_lost_more_than_half_of_the_files_needs_force(bucket: Mem
     place_release(bucket, "v1", many(9))
     place_release(bucket, "v2", many(4))
     promote(bucket, "v1")
-    with pytest.raises(ReleaseRefused, match="v2 has 4 files, less than half of the 9") as refused:
+    with pytest.raises(
+        ReleaseRefused, match="v2 has less than half of the files of the active release: 4, and v1 has 9"
+    ) as refused:
         promote(bucket, "v2")
     assert "--force" in refused.value.hint
     assert stored_pointer(bucket).active.version == "v1"
@@ -428,6 +430,18 @@ def test_a_pointer_deleted_under_the_promoter_is_a_lost_race(bucket: MemoryBucke
     bucket.before = delete
     with pytest.raises(PointerConflict, match="the pointer was deleted meanwhile"):
         promote(bucket, "v2")
+
+
+def test_a_release_that_was_pruned_while_it_was_promoted_is_told_at_once(bucket: MemoryBucket) -> None:
+    place_release(bucket, "v1")
+
+    def prune(operation: str, key: str) -> None:
+        if operation == "put":
+            del bucket.objects[SITE.manifest("v1")]
+
+    bucket.before = prune
+    with pytest.raises(ReleaseMissing, match="somebody was pruning it at the same time"):
+        promote(bucket, "v1")
 
 
 # ------------------------------------------------------------------------ rolling back

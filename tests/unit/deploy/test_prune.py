@@ -77,6 +77,33 @@ def test_what_somebody_promotes_meanwhile_stays(bucket: MemoryBucket) -> None:
     assert versions(bucket) == ["v2", "v4", "v5"]
 
 
+def test_a_release_promoted_while_its_manifest_goes_gets_it_back(bucket: MemoryBucket) -> None:
+    before = dict(bucket.objects)
+
+    def promote(operation: str, key: str) -> None:
+        if operation == "delete" and key == SITE.manifest("v1"):
+            place_pointer(bucket, pointer_after("v2", "v3", "v4", "v5", "v1"))
+
+    bucket.before = promote
+    assert pruned(bucket, 4) == []
+    assert bucket.objects[SITE.manifest("v1")].body == before[SITE.manifest("v1")].body
+    assert bucket.objects.keys() == before.keys()
+
+
+def test_a_pointer_that_cannot_be_asked_for_once_the_manifest_is_gone_stops_everything(
+    bucket: MemoryBucket,
+) -> None:
+    def cut(operation: str, key: str) -> None:
+        if operation == "delete":
+            bucket.fail_next("get", StoreUnavailable("timed out"))
+
+    bucket.before = cut
+    with pytest.raises(StoreUnavailable):
+        pruned(bucket, 3)
+    assert bucket.count("delete") == 1
+    assert any(key.startswith(SITE.release("v1")) for key in bucket.objects)
+
+
 def test_nothing_more_is_deleted_when_the_pointer_is_lost_or_damaged_meanwhile(bucket: MemoryBucket) -> None:
     steps = prune(bucket, SITE, keep=1)
     next(steps)

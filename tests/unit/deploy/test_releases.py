@@ -54,6 +54,14 @@ def test_what_a_plain_pipeline_put_there_is_foreign(bucket: MemoryBucket) -> Non
     assert foreign["-no version"].files == 0
 
 
+def test_a_folder_that_was_emptied_is_no_release(
+    bucket: MemoryBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place_release(bucket, "v1")
+    monkeypatch.setattr(bucket, "list_prefixes", lambda _: [SITE.release("v0"), SITE.release("v1")])
+    assert [release.version for release in list_releases(bucket, SITE)] == ["v1"]
+
+
 def test_a_damaged_manifest_is_listed_with_its_fault_and_hides_no_other_release(
     bucket: MemoryBucket,
 ) -> None:
