@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync_agent.deploy.local import LocalFile, hash_files
+from s3sync_agent.deploy.local import LocalFile, chunks, hash_files
 from s3sync_agent.deploy.packing import AHEAD, build_pack
 from s3sync_agent.deploy.progress import Stage, silent
 from s3sync_agent.errors import DiskFull, ReleaseRefused
@@ -81,6 +81,14 @@ def test_every_file_comes_back_out_of_the_pack(tmp_path: Path) -> None:
     }
 
 
+def test_a_large_file_that_does_not_shrink_leaves_nothing_of_the_attempt(tmp_path: Path) -> None:
+    write(tmp_path, {"page.html": noise(3 * CHUNK)})
+    out = io.BytesIO()
+    pack, _ = build(tmp_path, hashed(tmp_path, "page.html"), out)
+    assert out.getvalue() == noise(3 * CHUNK)
+    assert pack.size == 3 * CHUNK
+
+
 def test_equal_content_is_packed_once(tmp_path: Path) -> None:
     write(tmp_path, {"a.txt": noise(900), "b.txt": noise(900), "c.txt": b"", "d.txt": b""})
     out = io.BytesIO()
@@ -137,6 +145,26 @@ def test_a_file_that_changes_after_it_was_hashed_is_refused(
 def test_a_file_that_is_gone_before_it_is_hashed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReleaseRefused, match=r"gone\.html.*cannot be read: No such file"):
         hashed(tmp_path, "gone.html")
+
+
+def test_a_file_that_changes_while_it_is_hashed_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, {"page.html": b"half"})
+
+    def the_build_goes_on(*_: object) -> None:
+        write(tmp_path, {"page.html": b"half and the rest"})
+
+    with pytest.raises(ReleaseRefused, match=r"page\.html.*changed while"):
+        hash_files(tmp_path, ["page.html"], workers=1, progress=the_build_goes_on)
+
+
+def test_a_file_that_grows_is_not_read_further_than_it_was_hashed(tmp_path: Path) -> None:
+    write(tmp_path, {"log.txt": b"a" * CHUNK})
+    (file,) = hashed(tmp_path, "log.txt")
+    write(tmp_path, {"log.txt": b"a" * CHUNK * 10})
+    read: list[bytes] = []
+    with pytest.raises(ReleaseRefused, match="changed while"):
+        read.extend(chunks(tmp_path, file))
+    assert sum(map(len, read)) <= CHUNK
 
 
 class FullDisk(io.BytesIO):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 
@@ -44,6 +45,19 @@ def test_an_error_stops_the_rest_and_is_raised() -> None:
     with pytest.raises(ValueError, match="3"):
         for_each(range(1000), work, workers=1)
     assert done == [0, 1, 2]
+
+
+def test_an_error_in_one_thread_stops_the_others() -> None:
+    meeting = threading.Barrier(2)
+
+    def work(item: int) -> None:
+        if item < 2:
+            meeting.wait(10)
+        if threading.current_thread().name.endswith("_1"):
+            raise ValueError(item)
+
+    with pytest.raises(ValueError, match=r"[01]"):
+        for_each(itertools.count(), work, workers=2)
 
 
 def test_an_interrupt_stops_the_rest_too() -> None:

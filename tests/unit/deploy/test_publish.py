@@ -426,6 +426,19 @@ def test_files_of_another_build_beside_ours_are_refused(bucket: MemoryBucket, ro
     assert bucket.count("put") == 0
 
 
+def test_files_of_another_build_that_arrive_while_ours_go_up_are_refused(
+    bucket: MemoryBucket, root: Path
+) -> None:
+    def before(operation: str, key: str) -> None:
+        if operation == "put" and key.endswith(".pack"):
+            bucket.place(SITE.release("v1") + "stranger.html", b"x")
+
+    bucket.before = before
+    with pytest.raises(ReleaseRefused, match=r"not of this build: 'stranger\.html'"):
+        run(bucket, root)
+    assert not exists(bucket)
+
+
 def test_a_writer_that_holds_the_key_without_showing_it_is_somebody_else(
     bucket: MemoryBucket, root: Path
 ) -> None:
