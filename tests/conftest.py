@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import botocore.loaders
 import pytest
 
 from tests import servers
@@ -22,6 +23,15 @@ def _nobody_s_aws_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     for name, value in servers.NO_SETTINGS.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _service_models_are_read_once() -> Iterator[None]:
+    """Most of the time a new client takes (0.1 s) goes into reading the same JSON files again."""
+    loader = botocore.loaders.create_loader()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("botocore.session.create_loader", lambda *_: loader)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """The port to S3: what this project asks of an object store, and nothing more.
 
-`S3Bucket` (in `bucket/s3.py`) is the only module that imports boto3; `MemoryBucket` (in
-`tests/fakes.py`) is the fake. Both, and real servers, pass tests/contract/test_bucket.py.
+`S3Bucket` (in `bucket/s3.py`) is the only way to S3, and this package the only one that imports
+botocore; `MemoryBucket` (in `tests/fakes.py`) is the fake. Both pass tests/contract/test_bucket.py,
+`S3Bucket` against real servers.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ class Bucket(Protocol):
         """None when the key does not exist."""
 
     def list(self, prefix: str) -> Iterator[Listed]:
-        """All objects below `prefix`, sorted by key as UTF-8 bytes, fetched page by page as the
-        iterator is consumed."""
+        """All objects below `prefix`, fetched page by page as the iterator is consumed. S3 sorts them
+        by key as UTF-8 bytes, other servers may go folder by folder: what depends on the order sorts."""
 
     def list_prefixes(self, prefix: str) -> Sequence[str]:
         """The "folders" directly below `prefix`, each ending in `/`, sorted."""
