@@ -113,7 +113,8 @@ def _account(bucket: Bucket, folder: str, uploads: Sequence[Upload], etags: dict
 
 def _refuse_strangers(there: dict[str, Listed], folder: str, uploads: Sequence[Upload]) -> None:
     """Files of another build would be browsable, and mirrored, beside ours. Below `.s3sync/` a
-    second pack may lie: it has another name, and the manifest says whose counts."""
+    second pack may lie: it has another name, and the manifest says whose counts. (What the loser of a
+    race puts down after our last look is in no manifest either: agents and mirror never see it.)"""
     ours = {upload.key for upload in uploads}
     strangers = sorted(
         path
