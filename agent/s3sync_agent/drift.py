@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,14 +83,13 @@ def inspect(tree: Path, entry: FileEntry, *, hashing: bool) -> Kind | None:
     """What is wrong with one file, or None."""
     path = f"{tree}/{entry.path}"
     try:
-        found = os.lstat(path)
+        os.lstat(path)
+        as_listed = is_pristine(path, entry) and (not hashing or hash_file(path) == entry.sha256)
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
-    if not stat.S_ISREG(found.st_mode) or not is_pristine(path, entry):
+    except OSError:  # a bad sector, no permission: nginx cannot read it either
         return "changed"
-    if hashing and hash_file(path) != entry.sha256:
-        return "changed"
-    return None
+    return None if as_listed else "changed"
 
 
 def _files_below(tree: Path) -> Iterable[str]:
@@ -99,7 +97,7 @@ def _files_below(tree: Path) -> Iterable[str]:
     found = []
     top = len(str(tree)) + 1
     for directory, subdirectories, files in os.walk(tree):
-        links = [name for name in subdirectories if os.path.islink(f"{directory}/{name}")]
+        links = [name for name in subdirectories if Path(directory, name).is_symlink()]
         found += [f"{directory}/{name}"[top:] for name in [*files, *links]]
     return sorted(found)
 
@@ -129,8 +127,8 @@ class _Overflow(logging.Handler):
 
 
 class Watcher(FileSystemEventHandler):
-    """Watches directories. Calls `touched(directory, relative path)` from a thread of its own, and `overflowed`
-    when events were lost, so that everything has to be looked at."""
+    """Watches directories. Calls `touched(directory, relative path)` from a thread of its own, and
+    `overflowed` when events were lost, so that everything has to be looked at."""
 
     def __init__(self, touched: Callable[[Path, str], None], overflowed: Callable[[], None]) -> None:
         self._touched = touched
@@ -152,6 +150,7 @@ class Watcher(FileSystemEventHandler):
                 observer.schedule(self, str(root), recursive=True, event_filter=_EVENTS)
         except OSError:
             observer.stop()
+            logging.getLogger("watchdog").removeHandler(self._overflow)
             raise
         self._observer, self._roots = observer, roots
 

@@ -35,9 +35,10 @@ def fetch_pack(bucket: Bucket, key: str, plan: Plan, staging: Staging, beat: Bea
         writer = _FrameWriter(Frame(entry, (entry.path,)), staging)
         writer.finish()
     with ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="fetch") as pool:
+        parts = _parts(bucket, key, plan.spans, pool, beat)
         try:
             for span in plan.spans:
-                _unpack(span, _parts(bucket, key, span, pool, beat), staging)
+                _unpack(span, parts, staging)
         except ObjectMissing as error:
             raise ReleaseMissing(
                 f"the pack {key} is gone", hint="publish the release again under a new version"
@@ -45,11 +46,11 @@ def fetch_pack(bucket: Bucket, key: str, plan: Plan, staging: Staging, beat: Bea
 
 
 def _parts(
-    bucket: Bucket, key: str, span: Span, pool: ThreadPoolExecutor, beat: Beat
+    bucket: Bucket, key: str, spans: Sequence[Span], pool: ThreadPoolExecutor, beat: Beat
 ) -> Iterator[memoryview]:
-    """The bytes of the span, in order."""
+    """The bytes of all spans, in order; no part holds bytes of two."""
     ahead: deque[Future[bytes]] = deque()
-    ranges = span.parts()
+    ranges = (part for span in spans for part in span.parts())
     try:
         while True:
             while len(ahead) < PARTS_IN_FLIGHT and (wanted := next(ranges, None)) is not None:

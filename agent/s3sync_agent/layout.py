@@ -132,7 +132,7 @@ def check_path(path: str, *, reserved_ok: bool = False) -> str:
     return path
 
 
-_PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}/){0,7}[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
+_PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,98}/){0,7}[A-Za-z0-9_-][A-Za-z0-9._-]{0,98}\Z")
 
 
 def _path_fault(path: str, *, reserved_ok: bool) -> str:
@@ -202,6 +202,8 @@ def escape(text: str) -> str:
 _CODE = {"js", "mjs", "css", "map", "wasm", "woff", "woff2"}
 _NEVER = {"html", "htm", "xhtml", "txt", "xml", "pdf", ""}
 _BUILD_DIRECTORIES = {"assets", "static", "_astro", "_nuxt", "_next", "_app", "build", "dist"}
+# Next and SvelteKit put nothing else there, also under names that look like nothing.
+_IMMUTABLE_DIRECTORIES = ("_next/static/", "_app/immutable/")
 _HEX = re.compile(r"(?:\A|[.\-_~])([0-9a-f]{8,64})(?=[.\-_~]|\Z)")
 _BUNDLER = re.compile(r"[.\-]([A-Za-z0-9_-]{8})\Z")
 _DATE = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
@@ -212,8 +214,8 @@ def is_immutable(path: str, *, extra: Sequence[str] = (), never: Sequence[str] =
 
     Recognised without configuration: a hexadecimal token of 8–64 digits delimited by `.`,
     `-`, `_` or `~` (webpack, Rails, Hugo, Next), and in the directories bundlers write, an
-    eight-character token before the extension (Vite, esbuild, Rollup). Pages are never
-    immutable. `extra` and `never` are globs over the whole path; `never` wins.
+    eight-character token before the extension (Vite, esbuild, Rollup), and all below the two
+    directories that are for nothing else (Next, SvelteKit). Pages are never immutable. `extra` and `never` are globs over the whole path; `never` wins.
     """
     if any(fnmatch.fnmatchcase(path, glob) for glob in never):
         return False
@@ -224,6 +226,8 @@ def is_immutable(path: str, *, extra: Sequence[str] = (), never: Sequence[str] =
     suffix = suffix.lower() if stem else ""
     if suffix in _NEVER:
         return False
+    if any(f"/{known}" in f"/{path}" for known in _IMMUTABLE_DIRECTORIES):
+        return True
     if any(_is_hash(token, suffix) for token in _HEX.findall(stem)):
         return True
     if _BUILD_DIRECTORIES.isdisjoint(directory.split("/")):
@@ -239,9 +243,14 @@ def _is_hash(token: str, suffix: str) -> bool:
 
 
 def _looks_random(token: str) -> bool:
-    """A digit beside letters, or capitals inside: `BqD3kx9a`, `5KX3QJ2M`, `DkWqPzHa`."""
+    """A digit beside letters, or capitals inside: `BqD3kx9a`, `5KX3QJ2M`, `DkWqPzHa`.
+
+    With `-` or `_` in it only with a capital inside: `D_x-3kQ9`, but not the end of `hero-image-2x`.
+    """
     if token.isdigit():
         return not _DATE.fullmatch(token)
+    if ("-" in token or "_" in token) and token[1:] == token[1:].lower():
+        return False
     return any(c.isdigit() for c in token) or sum(c.isupper() for c in token[1:]) >= 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import TextIO
@@ -16,6 +17,8 @@ def configure(log_format: LogFormat, stream: TextIO) -> None:
 
     Called once, by a command; nothing configures logging at import.
     """
+    if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no UTF-8 still gets every line
+        stream.reconfigure(errors="backslashreplace")
     as_json = log_format == "json" or (log_format == "auto" and not stream.isatty())
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

@@ -41,8 +41,8 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`want` should be served now; None when nothing can be named yet. `stage` is missing on disk,
-    most urgent first. `activate` is `want` when it is on disk and not live."""
+    """`want` should be served now; None when nothing can be named, and what is live stays. `stage` is
+    missing on disk, most urgent first. `activate` is `want` when it is on disk and not live."""
 
     want: ReleaseRef | None
     stage: tuple[ReleaseRef, ...]
@@ -82,7 +82,8 @@ def _due(view: View) -> Due | None:
 def _want(view: View, due: Due | None) -> ReleaseRef | None:
     if due is None and takes_active(view):
         return view.pointer.active
-    return view.pointer.baseline
+    baseline = view.pointer.baseline
+    return None if baseline is None or baseline.promotion_id in view.denied else baseline
 
 
 # ----------------------------------------------------------------------------- states

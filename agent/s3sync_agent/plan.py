@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def requests(self) -> int:
-        return sum(1 for span in self.spans for _ in span.parts())
+        return sum(-(-(span.end - span.start) // PART_SIZE) for span in self.spans)
 
     @property
     def bytes_to_fetch(self) -> int:

@@ -5,10 +5,10 @@ The core says what happened, once; who listens decides what becomes of it.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import secrets
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -51,14 +51,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class Reporter(Protocol):
     """Receives what happened; must not raise for anything that a network or disk can do."""
 
-    def event(self, name: str, **fields: Any) -> None:
+    def event(self, name: str, **fields: object) -> None:
         """Report an event of `events.EVENTS` with exactly its fields."""
 
     def status(self, status: Status) -> None:
         """The agent's status now; called when it changed, and from time to time."""
 
 
-def checked(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+def checked(name: str, fields: dict[str, object]) -> dict[str, object]:
     """`fields` with text made safe. Raises KeyError or ValueError for what is not documented."""
     unknown = set(fields).symmetric_difference(BY_NAME[name].fields)
     if unknown:
@@ -66,7 +66,7 @@ def checked(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {key: _safe(value) for key, value in fields.items()}
 
 
-def _safe(value: Any) -> Any:
+def _safe(value: object) -> object:
     if isinstance(value, str):
         return layout.escape(value)
     if isinstance(value, list | tuple):
@@ -81,8 +81,11 @@ class LogAndStatusFile:
         self._run = run
         self._log = structlog.get_logger("s3sync_agent")
 
-    def event(self, name: str, **fields: Any) -> None:
-        getattr(self._log, BY_NAME[name].level)(name, **checked(name, fields))
+    def event(self, name: str, **fields: object) -> None:
+        safe = checked(name, fields)
+        # Whoever reads the log may be gone, or its disk full: nothing that is served depends on it.
+        with contextlib.suppress(OSError):
+            getattr(self._log, BY_NAME[name].level)(name, **safe)
 
     def status(self, status: Status) -> None:
         try:
@@ -94,8 +97,12 @@ class LogAndStatusFile:
 def replace(path: Path, data: bytes) -> None:
     """Write a file of the run-time directory at once; it need not survive a reboot."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def set_healthy(run: layout.RunPaths, release: str | None) -> None:
@@ -111,5 +118,5 @@ def read_status(run: layout.RunPaths) -> Status | None:
     """The last status written, or None when there is none that can be read."""
     try:
         return msgspec.json.decode(run.status.read_bytes(), type=Status)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None

@@ -10,7 +10,7 @@ from s3sync_agent.pointer import Pointer
 def share_of(identity: str, promotion_id: str) -> float:
     """Where this instance stands in this promotion: stable, uniform in [0, 100)."""
     hashed = hashlib.sha256(f"{promotion_id}\0{identity}".encode()).digest()
-    return int.from_bytes(hashed[:8]) / 2**64 * 100
+    return int.from_bytes(hashed[:6]) / 2**48 * 100  # 48 bits: a float holds them, so never 100
 
 
 def takes_active(pointer: Pointer, *, identity: str, canary: bool) -> bool:

@@ -57,40 +57,40 @@ class Field:
     """
 
     name: str
-    parse: Callable[[Any], Any]
-    default: Any
+    parse: Callable[[object], object]
+    default: object
     takes: str
     doc: str
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("expected a text")
-    return value.strip()
+def _text(value: object) -> str:
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    raise ValueError("expected a text")
 
 
-def _site(value: Any) -> layout.Site:
+def _site(value: object) -> layout.Site:
     try:
         return layout.parse_site(_text(value))
     except ConfigError as error:
         raise ValueError(str(error)) from error
 
 
-def _path(value: Any) -> Path:
+def _path(value: object) -> Path:
     path = Path(_text(value))
     return path if path.is_absolute() else Path.cwd() / path
 
 
-def _identity(value: Any) -> str:
+def _identity(value: object) -> str:
     text = _text(value)
     if len(text) > 200 or not text.isprintable() or "/" in text:
         raise ValueError("expected at most 200 printable characters without a slash")
     return text
 
 
-def _seconds(low: float, high: float) -> Callable[[Any], float]:
-    def parse(value: Any) -> float:
-        number = _number(value, float)
+def _seconds(low: float, high: float) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        number = _number(value)
         if not low <= number <= high:
             raise ValueError(f"expected {low:g} to {high:g} seconds")
         return number
@@ -98,27 +98,27 @@ def _seconds(low: float, high: float) -> Callable[[Any], float]:
     return parse
 
 
-def _count(low: int, high: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        number: int = _number(value, int)
-        if not low <= number <= high:
-            raise ValueError(f"expected {low} to {high}")
-        return number
+def _count(low: int, high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        number = _number(value)
+        if not low <= number <= high or not number.is_integer():
+            raise ValueError(f"expected a whole number, {low} to {high}")
+        return int(number)
 
     return parse
 
 
-def _number(value: Any, kind: type) -> Any:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("expected a number")
+def _number(value: object) -> float:
     try:
-        return kind(value)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return float(value)
     except (ValueError, OverflowError):
-        raise ValueError("expected a number") from None
+        pass
+    raise ValueError("expected a number")
 
 
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
         if value not in choices:
             raise ValueError(f"expected {' or '.join(choices)}")
         return str(value)
@@ -230,7 +230,7 @@ class Given:
 
     place: str
     key: str
-    value: Any
+    value: object
 
 
 @dataclass(slots=True)
@@ -239,7 +239,7 @@ class Faults:
 
     lines: list[str] = field(default_factory=list)
 
-    def add(self, place: str, key: str, value: Any, reason: str) -> None:
+    def add(self, place: str, key: str, value: object, reason: str) -> None:
         shown = layout.escape(repr(value))[:80]
         self.lines.append(f"{place}: {layout.escape(key)} = {shown}: {reason}")
 
@@ -266,10 +266,29 @@ def load(
 
 
 def config_files(config: Path | None) -> list[Path]:
-    """The files that are read, in order; those that exist."""
+    """The files that are read, in order; those that exist.
+
+    Also what cannot be looked at: reading it then says why, instead of going on without it.
+    """
     main = config or layout.DEFAULT_CONFIG
-    fragments = sorted((main.parent / "config.d").glob("*.toml"))
-    return [path for path in (main, *fragments) if path.is_file()]
+    folder = main.parent / "config.d"
+    try:
+        fragments = sorted(path for path in folder.iterdir() if path.suffix == ".toml")
+    except (FileNotFoundError, NotADirectoryError):
+        fragments = []
+    except OSError:
+        fragments = [folder]
+    return [path for path in (main, *fragments) if _may_exist(path)]
+
+
+def _may_exist(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _from_files(config: Path | None, faults: Faults) -> list[Given]:

@@ -4,7 +4,8 @@ The rules, in the order they are checked:
 1. The document obeys the contract (`parse_pointer`).
 2. `site` is the configured one: a pointer of staging cannot be replayed to production.
 3. The sequence is above the accepted one; the same sequence with the same `signed` bytes is the
-   same pointer again; with other bytes, or below, it is refused.
+   same pointer again; with other bytes, or below, it is refused. What was accepted for another site,
+   before the setting changed, says nothing about this one.
 
 Nothing may be persisted before the last check has passed.
 """
@@ -28,7 +29,7 @@ def accept(raw: bytes, *, site: str, accepted: Document | None) -> Document:
             f"pointer is for {layout.escape(pointer.site[:200])!r}, this agent serves {site!r}",
             hint="was it copied from another bucket or prefix? promote in this site instead",
         )
-    if accepted is None or document.signed == accepted.signed:
+    if accepted is None or accepted.pointer.site != site or document.signed == accepted.signed:
         return document
     last = accepted.pointer.sequence
     if pointer.sequence < last:

@@ -32,7 +32,8 @@ def sync_assets(root: Path, wanted: Mapping[str, FileEntry], find: FindSource, *
             continue
         source = find(entry)
         if source is not None:
-            _place(source, target, scratch)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            durable.place(source, target, scratch=scratch)
     failpoints.reach("assets.linked")
 
 
@@ -42,7 +43,7 @@ def _remove_others(root: Path, wanted: Mapping[str, FileEntry]) -> None:
         for name in files:
             path = f"{directory}/{name}"
             if path[len(top) + 1 :] not in wanted:
-                os.unlink(path)  # noqa: PTH108 - os.walk gives strings; a Path each doubles the time
+                os.unlink(path)  # os.walk gives strings; a Path each doubles the time
         for name in subdirectories:
             _remove_when_empty(Path(directory) / name)
 
@@ -56,16 +57,3 @@ def _remove_when_empty(directory: Path) -> None:
     except OSError as error:
         if error.errno != errno.ENOTEMPTY:
             raise
-
-
-def _place(source: str, target: Path, scratch: Path) -> None:
-    """Link `source` to `target`, replacing what is there at once."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        durable.link_or_copy(source, target)
-    except FileExistsError:
-        temporary = durable.unique(scratch, "asset")
-        durable.link_or_copy(source, temporary)
-        os.rename(temporary, target)
-        # Renaming one link of a file over another link of it does nothing and leaves both.
-        temporary.unlink(missing_ok=True)

@@ -12,6 +12,8 @@ import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -24,6 +26,17 @@ _COPY_INSTEAD = {errno.EPERM, errno.EMLINK, errno.EXDEV}
 def unique(scratch: Path, hint: str) -> Path:
     """A path in `scratch` that nobody else uses."""
     return scratch / f"{hint}.{secrets.token_hex(8)}"
+
+
+@contextmanager
+def _temporary(scratch: Path, hint: str) -> Iterator[Path]:
+    """A unique name; a step that fails leaves nothing there, or a full disk would fill up further."""
+    temporary = unique(scratch, hint)
+    try:
+        yield temporary
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_directory(path: Path) -> None:
@@ -47,14 +60,14 @@ def sync_file_system(descriptor: int) -> None:
 
 def write_file(path: Path, data: bytes, *, scratch: Path) -> None:
     """Replace `path` by a file with this content, at once and durably."""
-    temporary = unique(scratch, path.name)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.rename(temporary, path)
+    with _temporary(scratch, path.name) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.rename(path)
     sync_directory(path.parent)
 
 
@@ -67,12 +80,12 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 def replace_link(path: Path, target: str, *, scratch: Path) -> None:
     """Point the symbolic link `path` to `target`, at once and durably. `ln -sfn` is neither."""
-    temporary = unique(scratch, path.name)
-    os.symlink(target, temporary)
-    if path.is_dir() and not path.is_symlink():  # somebody's directory: it ends up in the scratch directory
-        exchange(temporary, path)
-    else:
-        os.rename(temporary, path)
+    with _temporary(scratch, path.name) as temporary:
+        temporary.symlink_to(target)
+        if path.is_dir() and not path.is_symlink():  # somebody's directory: it ends up in `scratch`
+            exchange(temporary, path)
+        else:
+            temporary.rename(path)
     sync_directory(path.parent)
 
 
@@ -89,7 +102,8 @@ def exchange(first: Path, second: Path) -> None:
 def link_or_copy(source: Path | str, target: Path) -> None:
     """Give the file `source` the further name `target`, which must be free.
 
-    A copy, read-only and with the same mtime, where the file system refuses the link.
+    A copy, read-only and with the same mtime, where the file system refuses the link: half a file can
+    be seen meanwhile, so `target` must not be served.
     """
     try:
         os.link(source, target, follow_symlinks=False)
@@ -98,3 +112,17 @@ def link_or_copy(source: Path | str, target: Path) -> None:
             raise
         shutil.copy2(source, target, follow_symlinks=False)
         target.chmod(0o444)
+
+
+def place(source: Path | str, target: Path, *, scratch: Path) -> None:
+    """Let `target`, which may be served, be a file with the content of `source`, at once."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, *_COPY_INSTEAD}:
+            raise
+        with _temporary(scratch, target.name) as temporary:
+            link_or_copy(source, temporary)
+            temporary.rename(target)
+        # Renaming one link of a file over another link of it does nothing and leaves both.
+        temporary.unlink(missing_ok=True)

@@ -83,11 +83,13 @@ class Staging:
 
 def remove_tree(root: Path) -> None:
     """Delete whatever is at `root`; directories may be read-only, and nothing there is no error."""
-    if root.is_symlink() or root.is_file():
+    try:
+        is_directory = stat.S_ISDIR(root.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not is_directory:
         root.unlink()
         return
-    if not root.exists():
-        return
     for directory, _, _ in os.walk(root):
-        os.chmod(directory, 0o755)  # noqa: PTH101 - a string from os.walk, ten times faster than Path
+        os.chmod(directory, 0o700)  # os.walk gives strings; a Path each doubles the time
     shutil.rmtree(root)

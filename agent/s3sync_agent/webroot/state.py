@@ -30,8 +30,8 @@ class PlainRelease(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """`pointer` is the accepted document as stored, with its ETag; `retired` says when a release stopped being
-    live, in unix seconds."""
+    """`pointer` is the accepted document as stored, with its ETag; `retired` says when a release
+    stopped being live, in unix seconds."""
 
     schema: int = SCHEMA
     pointer: str | None = None

@@ -39,21 +39,17 @@ class Webroot:
         try:
             for directory in self._directories():
                 directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            descriptor = os.open(self.paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._lock = _locked(self.paths.root)
+        except BlockingIOError as error:
+            raise AgentBusy(
+                f"another agent works in {self.paths.root}",
+                hint="`systemctl status s3sync-agent`; one agent serves one site",
+            ) from error
         except OSError as error:
             raise ConfigError(
                 f"state directory {self.paths.root} cannot be used: {error.strerror or error}",
                 hint="state_dir must be on a local file system and belong to the user the agent runs as",
             ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise AgentBusy(
-                f"another agent works in {self.paths.root}",
-                hint="`systemctl status s3sync-agent`; one agent serves one site",
-            ) from error
-        self._lock = descriptor
 
     def close(self) -> None:
         if self._lock is not None:
@@ -70,6 +66,10 @@ class Webroot:
         for leftover in sorted(self.paths.staging.iterdir()):
             remove_tree(leftover)
             swept.append(f"staging/{leftover.name}")
+        for manifest in sorted(self.paths.manifests.iterdir()):
+            if not self._is_readable(manifest):  # without it, its tree is staged anew
+                remove_tree(manifest)
+                swept.append(f"manifests/{manifest.name}")
         keep = self.complete() | {self.live(), self.previous()}
         for tree in sorted(self.paths.releases.iterdir()):
             if tree.name not in keep:
@@ -88,8 +88,8 @@ class Webroot:
 
     def _linked(self, link: Path) -> str | None:
         try:
-            target = Path(os.readlink(link))
-        except (FileNotFoundError, OSError):
+            target = link.readlink()
+        except OSError:  # none, or no link
             return None
         inside = target.parent == Path("releases") and layout.RELEASE_ID_PATTERN.match(target.name)
         return target.name if inside and self.paths.release(target.name).is_dir() else None
@@ -97,17 +97,23 @@ class Webroot:
     def complete(self) -> frozenset[str]:
         """The releases whose tree and manifest are both here."""
         return frozenset(
-            name
-            for name in os.listdir(self.paths.releases)
-            if layout.RELEASE_ID_PATTERN.match(name) and self.paths.manifest(name).is_file()
+            tree.name
+            for tree in os.scandir(self.paths.releases)
+            if layout.RELEASE_ID_PATTERN.match(tree.name)
+            and tree.is_dir(follow_symlinks=False)
+            and self.paths.manifest(tree.name).is_file()
         )
 
     def manifest(self, release: str) -> Manifest:
-        """What a tree must be. Raises ReleaseError when the file is damaged or gone."""
+        """What a tree must be. Raises ReleaseError when the file is damaged, unreadable or gone."""
         try:
             raw = self.paths.manifest(release).read_bytes()
         except FileNotFoundError as error:
             raise ManifestInvalid(f"the manifest of {release} is gone from this instance") from error
+        except OSError as error:
+            raise ManifestInvalid(
+                f"the manifest of {release} on this instance cannot be read: {error.strerror}"
+            ) from error
         if not release.endswith(f"-{digest(raw)[:12]}"):
             raise ManifestInvalid(f"the manifest of {release} on this instance was changed")
         return parse_manifest(raw)
@@ -118,9 +124,16 @@ class Webroot:
         for path in sorted(self.paths.manifests.glob("*.json")):
             try:
                 found[path.stem] = self.manifest(path.stem)
-            except ReleaseError:  # `complete` trees are staged anew; nothing is lost with this copy
+            except ReleaseError:  # the next sweep removes it, and its tree is staged anew
                 continue
         return found
+
+    def _is_readable(self, manifest: Path) -> bool:
+        try:
+            self.manifest(manifest.stem)
+        except ReleaseError:
+            return False
+        return manifest.suffix == ".json"
 
     def state(self) -> State:
         """What was remembered; an empty state when it is missing or unreadable."""
@@ -147,7 +160,8 @@ class Webroot:
         durable.write_file(self.paths.manifest(release), manifest, scratch=self.paths.staging)
         failpoints.reach("stage.manifest")
         target = self.paths.release(release)
-        if target.exists():  # its manifest was lost: never without a tree in between
+        if os.path.lexists(target):  # its manifest was lost: never without a tree in between
+            _make_movable(target)
             durable.exchange(staging.root, target)
             remove_tree(staging.root)
         else:
@@ -185,7 +199,7 @@ class Webroot:
         """Remove a release's tree; its manifest stays until `forget`."""
         moved = durable.unique(self.paths.staging, release)
         tree = self.paths.release(release)
-        tree.chmod(0o755)  # a directory can only be moved by who may write to it
+        _make_movable(tree)
         tree.rename(moved)
         failpoints.reach("prune.moved")
         remove_tree(moved)
@@ -225,6 +239,23 @@ class Webroot:
         target.parent.chmod(0o755)
         remove_tree(target)
         target.parent.chmod(0o555)
+
+
+def _locked(directory: Path) -> int:
+    """A descriptor that holds the lock on a directory. Raises BlockingIOError when somebody has it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _make_movable(tree: Path) -> None:
+    """A directory can only be moved by who may write to it."""
+    if not tree.is_symlink():
+        tree.chmod(0o755)
 
 
 class Inventory:
