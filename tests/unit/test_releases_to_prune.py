@@ -48,4 +48,4 @@ def test_the_release_that_a_rollback_would_go_to_stays() -> None:
 
 def test_promoting_one_release_many_times_does_not_push_the_others_out() -> None:
     pointer = pointer_after("A", "B", "C", "C", "C", "C")
-    assert releases_to_prune(published("A", "B", "C"), pointer, 3) == []
+    assert releases_to_prune(published("A", "B", "C", "p1", "p2", "p3"), pointer, 3) == []

@@ -75,6 +75,7 @@ def test_what_somebody_promotes_meanwhile_stays(bucket: MemoryBucket) -> None:
     place_pointer(bucket, pointer_after("v3", "v4", "v5", "v2"))
     assert [step.version for step in steps] == ["v3"]
     assert versions(bucket) == ["v2", "v4", "v5"]
+    assert ("delete", SITE.manifest("v2")) not in bucket.requests
 
 
 def test_a_release_promoted_while_its_manifest_goes_gets_it_back(bucket: MemoryBucket) -> None:
