@@ -197,7 +197,7 @@ class Daemon:
     def _on_signal(self, wake: Wake, _number: int, _frame: FrameType | None) -> None:
         self._put(wake)
 
-    def _put(self, wake: Wake, detail: Any = None) -> None:
+    def _put(self, wake: Wake, detail: object = None) -> None:
         self._queue.put(Message(wake, detail))
 
     def _next_message(self) -> Message | None:

@@ -58,7 +58,7 @@ def stage_release(instance: Instance, ref: ReleaseRef, make_room: MakeRoom) -> N
         _link_known(instance, staging, have)
         fetch_pack(instance.bucket, key, plan, staging, instance.beat)
         failpoints.reach("stage.fetched")
-        _commit(instance, staging, ref.id, raw, manifest, directories)
+        _commit(instance, staging, ref.id, raw=raw, manifest=manifest, directories=directories)
     seconds = round(instance.clock.monotonic() - started, 3)
     instance.reporter.event("stage.done", **figures, seconds=seconds)
 
@@ -107,7 +107,7 @@ def stage_plain(
         if release in instance.webroot.complete():
             instance.webroot.discard(staging)
         else:
-            _commit(instance, staging, release, raw, manifest, directories)
+            _commit(instance, staging, release, raw=raw, manifest=manifest, directories=directories)
     seconds = round(instance.clock.monotonic() - started, 3)
     instance.reporter.event("stage.done", **figures | {"release": release}, seconds=seconds)
     return release
@@ -241,6 +241,7 @@ def _commit(
     instance: Instance,
     staging: Staging,
     release: str,
+    *,
     raw: bytes,
     manifest: Manifest,
     directories: list[str],

@@ -13,7 +13,7 @@ from s3sync_agent.errors import ReleaseError, ReleaseRefused, S3SyncError, Sourc
 from s3sync_agent.follow import Candidate, HasPointer, Held, PlainSource, Unsettled, observe_pointer
 from s3sync_agent.instance import Instance
 from s3sync_agent.machine import Decision, Due, Step, View, decide
-from s3sync_agent.pointer import Document, ReleaseRef, parse_time
+from s3sync_agent.pointer import Document, ReleaseRef, format_time, parse_time
 from s3sync_agent.report import set_healthy
 from s3sync_agent.stage import disk_errors, stage_plain, stage_release, sync_assets
 from s3sync_agent.webroot.state import REMEMBERED, PlainRelease
@@ -25,8 +25,8 @@ RETRY_FIRST, RETRY_LIMIT = 5.0, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a tick ended. `wanted` is the release id that should be live; `look_again` seconds until `current/` may
-    have settled; `due` an activation that lies ahead; `held` why nothing is taken."""
+    """How a tick ended. `wanted` is the release id that should be live; `look_again` seconds until
+    `current/` may have settled; `due` an activation that lies ahead; `held` why nothing is taken."""
 
     wanted: str | None
     due: Due | None = None
@@ -53,7 +53,10 @@ class Sync:
         self._setbacks: dict[str, Setback] = {}
 
     def start(self) -> list[str]:
-        """Take the state directory over as it is found; returns what was swept. Raises AgentBusy, ConfigError."""
+        """Take the state directory over as it is found; returns what was swept.
+
+        Raises AgentBusy, ConfigError, StagingError.
+        """
         instance = self._instance
         instance.webroot.open()
         instance.settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -66,8 +69,8 @@ class Sync:
         return swept
 
     def tick(self) -> Outcome:
-        """One pass. Raises S3SyncError; then nothing that is served has changed, or it has changed to what was
-        wanted and something after it failed."""
+        """One pass. Raises S3SyncError; then nothing that is served has changed, or it has changed to
+        what was wanted and something after it failed."""
         if self._is_plain_site():
             return self._plain_tick()
         document = observe_pointer(self._instance)
@@ -80,7 +83,6 @@ class Sync:
     # ------------------------------------------------------------------------- pointer
 
     def _pointer_tick(self, document: Document) -> Outcome:
-        instance = self._instance
         setback: S3SyncError | None = None
         broken: set[str] = set()
         while True:
@@ -273,7 +275,11 @@ class Sync:
             )
         due = parse_time(ref.activate_at) if ref and ref.activate_at else now
         instance.reporter.event(
-            "activate.done", release=release, before=before or "", at=now, late=round(max(0.0, now - due), 4)
+            "activate.done",
+            release=release,
+            before=before or "",
+            at=format_time(now),
+            late=round(max(0.0, now - due), 4),
         )
 
     def _announce_healthy(self, release: str) -> None:

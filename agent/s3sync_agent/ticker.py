@@ -70,7 +70,7 @@ class Ticker:
         except Exception as unexpected:  # noqa: BLE001 - the loop must outlive a bug, and say it
             error = _unexpected(unexpected)
         if isinstance(error, StoreError):
-            self._note_no_answer(error)
+            self._note_no_answer()
         else:
             self._note_answer()
         next_in = self._next_in(outcome, error)
@@ -86,7 +86,7 @@ class Ticker:
 
     # ------------------------------------------------------------------------ failures
 
-    def _note_no_answer(self, error: StoreError) -> None:
+    def _note_no_answer(self) -> None:
         clock = self._instance.clock
         self._failures += 1
         if self._failures == 1:

@@ -30,7 +30,8 @@ from s3sync_agent.cli.console import Commands, Lazy
     "--config",
     type=click.Path(path_type=Path),
     envvar="S3SYNC_CONFIG",
-    help="Configuration file; config.d/*.toml beside it is read too.  [default: /etc/s3sync-agent/config.toml]",
+    help="Configuration file; config.d/*.toml beside it is read too.  "
+    "[default: /etc/s3sync-agent/config.toml]",
 )
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:

@@ -76,7 +76,7 @@ def _ago(moment: str, now: float) -> str:
         return "never"
     seconds = max(0.0, now - datetime.fromisoformat(moment).timestamp())
     # Written at every change and once a minute: an idle poll writes nothing.
-    return f"{seconds:.0f} s ago" if seconds > 60 else "within the last minute"  # noqa: PLR2004
+    return f"{seconds:.0f} s ago" if seconds > 60 else "within the last minute"
 
 
 def _alive(pid: int) -> bool:

@@ -104,13 +104,13 @@ def test_a_shared_file_is_healed_in_every_tree_that_links_it(
     publisher.promote("v2")
     agent.tick()
     live = agent.settings.state.live.resolve()
-    assert os.path.samefile(served / "logo.png", live / "logo.png")
+    assert (served / "logo.png").samefile(live / "logo.png")
     overwrite(live / "logo.png", b"defaced")
     bucket.requests.clear()
     heal.check_touched(agent.instance, ["logo.png"])
     assert (live / "logo.png").read_bytes() == PAGES["logo.png"]
     assert (served / "logo.png").read_bytes() == PAGES["logo.png"]
-    assert os.path.samefile(served / "logo.png", live / "logo.png")
+    assert (served / "logo.png").samefile(live / "logo.png")
     assert bucket.count("get_range") == 1
 
 
@@ -120,7 +120,7 @@ def test_an_asset_is_healed_with_its_tree(agent: Agent, served: Path) -> None:
     heal.check_touched(agent.instance, [ASSET])
     assert asset.read_bytes() == PAGES[ASSET]
     assert (served / ASSET).read_bytes() == PAGES[ASSET]
-    assert os.path.samefile(asset, served / ASSET)
+    assert (asset).samefile(served / ASSET)
 
 
 def test_a_deleted_asset_comes_back_and_a_stray_one_goes(agent: Agent, served: Path) -> None:

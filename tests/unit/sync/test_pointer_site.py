@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import msgspec
@@ -91,7 +90,7 @@ def test_an_update_links_what_is_here_and_fetches_the_rest_in_one_range(
     assert agent.live == NEW_PAGES
     assert bucket.count("get_range") <= 2
     state = agent.settings.state
-    assert os.path.samefile(state.release(first) / "logo.png", state.release(second) / "logo.png")
+    assert (state.release(first) / "logo.png").samefile(state.release(second) / "logo.png")
     assert agent.reporter.named("stage.done")[-1]["linked"] == 2
 
 
