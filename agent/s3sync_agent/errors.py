@@ -157,3 +157,7 @@ class DriftFound(S3SyncError):
 
 class StateCorrupt(S3SyncError):
     """The state directory holds something only a person can judge."""
+
+
+class DemoFailed(S3SyncError):
+    """A step of the demo did not do what it should; the message names it."""
