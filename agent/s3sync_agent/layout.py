@@ -215,7 +215,8 @@ def is_immutable(path: str, *, extra: Sequence[str] = (), never: Sequence[str] =
     Recognised without configuration: a hexadecimal token of 8–64 digits delimited by `.`,
     `-`, `_` or `~` (webpack, Rails, Hugo, Next), and in the directories bundlers write, an
     eight-character token before the extension (Vite, esbuild, Rollup), and all below the two
-    directories that are for nothing else (Next, SvelteKit). Pages are never immutable. `extra` and `never` are globs over the whole path; `never` wins.
+    directories that are for nothing else (Next, SvelteKit). Pages are never immutable. `extra` and
+    `never` are globs over the whole path; `never` wins.
     """
     if any(fnmatch.fnmatchcase(path, glob) for glob in never):
         return False

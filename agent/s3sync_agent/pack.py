@@ -104,7 +104,9 @@ class FrameReader:
 
     def _inflate(self, decompressor: zstd.ZstdDecompressor, data: bytes | memoryview) -> None:
         if decompressor.eof:
-            raise self._wrong("goes on after its end")
+            if data:
+                raise self._wrong("goes on after its end")
+            return
         # One byte more than is left shows a frame that would grow beyond its declared size.
         self._take(decompressor.decompress(data, max_length=min(CHUNK, self._left + 1)))
         while not decompressor.needs_input and not decompressor.eof:

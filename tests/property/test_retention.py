@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3sync_agent.layout import check_tree
+from s3sync_agent.release import FileEntry, Manifest
+from s3sync_agent.retention import manifests_to_forget, trees_to_prune, union
+from tests.property.strategies import manifest_of
+from tests.releases import NOON
+
+ids = st.sampled_from([f"v{number}-0123456789ab" for number in range(8)])
+sets = st.frozensets(ids)
+retirements = st.dictionaries(ids, st.integers(-1000, 0).map(lambda age: NOON + age))
+
+
+@given(sets, sets, retirements, st.integers(0, 10))
+def test_what_is_protected_is_never_pruned_and_the_rest_fits(
+    on_disk: frozenset[str], protected: frozenset[str], retired: dict[str, float], keep: int
+) -> None:
+    pruned = trees_to_prune(on_disk, protected=protected, retired=retired, keep=keep)
+    kept = on_disk - set(pruned)
+    assert protected.isdisjoint(pruned)
+    assert set(pruned) <= on_disk
+    assert len(pruned) == len(set(pruned))
+    assert len(kept) == min(len(on_disk), max(keep, len(on_disk & protected)))
+
+
+@given(sets, sets, retirements, st.integers(0, 10))
+def test_the_longest_retired_goes_first(
+    on_disk: frozenset[str], protected: frozenset[str], retired: dict[str, float], keep: int
+) -> None:
+    pruned = trees_to_prune(on_disk, protected=protected, retired=retired, keep=keep)
+    moments = [retired.get(release, 0.0) for release in pruned]
+    assert moments == sorted(moments)
+    kept = on_disk - set(pruned) - protected
+    assert all(retired.get(release, 0.0) >= max(moments, default=0.0) for release in kept)
+
+
+@given(sets, sets, retirements, st.integers(0, 10), st.integers(0, 1000))
+def test_a_manifest_outlives_its_tree_by_number_or_by_age(
+    known: frozenset[str], on_disk: frozenset[str], retired: dict[str, float], keep: int, age: int
+) -> None:
+    forgotten = manifests_to_forget(
+        known, on_disk=on_disk, retired=retired, now=NOON, keep_releases=keep, keep_seconds=age
+    )
+    assert set(forgotten) <= known - on_disk
+    assert all(NOON - retired.get(release, 0.0) >= age for release in forgotten)
+    if len(known | on_disk) <= keep:
+        assert not forgotten
+
+
+# Few paths and contents, so that releases agree, differ and collide.
+files = st.dictionaries(
+    st.sampled_from(["a", "a/b", "a/b/c", "d-1.js", "d-1.js/e", "f.css"]),
+    st.tuples(st.sampled_from(["0" * 64, "1" * 64]), st.booleans()),
+    max_size=6,
+)
+
+
+def manifest(content: dict[str, tuple[str, bool]]) -> Manifest:
+    return manifest_of(
+        [
+            FileEntry(path, 0, sha256, 0, 0, "identity", immutable=immutable)
+            for path, (sha256, immutable) in content.items()
+        ]
+    )
+
+
+@given(st.lists(files, max_size=4))
+def test_the_union_holds_what_is_immutable_and_the_same_everywhere(
+    releases: list[dict[str, tuple[str, bool]]],
+) -> None:
+    found = union(map(manifest, releases))
+    for path, entry in found.items():
+        assert {release[path][0] for release in releases if path in release} == {entry.sha256}
+        assert any(release[path][1] for release in releases if path in release)
+    check_tree(found)
+
+
+@given(st.lists(files, max_size=4))
+def test_nothing_that_could_be_in_the_union_is_left_out(
+    releases: list[dict[str, tuple[str, bool]]],
+) -> None:
+    found = union(map(manifest, releases))
+    marked = {path for release in releases for path, (_, immutable) in release.items() if immutable}
+    for path in marked - found.keys():
+        differs = len({release[path][0] for release in releases if path in release}) > 1
+        is_directory = any(other.startswith(f"{path}/") for other in marked)
+        assert differs or is_directory

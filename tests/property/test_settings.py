@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from s3sync_agent.errors import ConfigError
+from s3sync_agent.settings import FIELDS, REQUIRED, Field, load
+
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    st.sampled_from(["s3://bucket/site", "auto", "plain", "heal", "/srv/site", "1.5", "5", "nan", "inf"]),
+)
+given_values = st.dictionaries(st.sampled_from([field.name for field in FIELDS]), values)
+
+
+def is_good(name: str, value: object) -> bool:
+    field = next(field for field in FIELDS if field.name == name)
+    try:
+        field.parse(value)
+    except ValueError:
+        return False
+    return True
+
+
+@given(overrides=given_values)
+def test_anything_is_a_setting_or_a_fault_and_every_fault_is_named(overrides: dict[str, object]) -> None:
+    overrides = {"site": "s3://bucket"} | overrides
+    faulty = {name for name, value in overrides.items() if not is_good(name, value)}
+    try:
+        found = load(config=None, environ={}, overrides=overrides)
+    except ConfigError as error:
+        lines = str(error).splitlines()[1:]
+        assert {line.split(": ")[1].split(" = ")[0] for line in lines} == faulty
+        assert all(line.isprintable() for line in lines)
+    else:
+        assert not faulty
+        assert all(getattr(found, name) is not REQUIRED for name in found.__slots__)
+
+
+@given(name=st.sampled_from([field.name for field in FIELDS]), value=st.text(max_size=20))
+def test_the_environment_and_a_file_mean_the_same(name: str, value: str) -> None:
+    def outcome(environ: Mapping[str, str], overrides: Mapping[str, object]) -> object:
+        try:
+            return dataclasses.asdict(load(config=None, environ=environ, overrides=overrides))
+        except ConfigError as error:
+            return str(error).partition(f"{name} = ")[2]
+
+    base = {} if name == "site" else {"site": "s3://bucket"}
+    assert outcome({f"S3SYNC_{name.upper()}": value}, base) == outcome({}, base | {name: value})
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=st.binary(max_size=60))
+def test_any_file_is_read_or_refused_by_name(tmp_path: Path, raw: bytes) -> None:
+    config = tmp_path / "config.toml"
+    config.write_bytes(raw)
+    try:
+        tomllib.loads(raw.decode())
+    except ValueError:
+        with pytest.raises(ConfigError, match=re.escape(str(config))):
+            load(config=config, environ={"S3SYNC_SITE": "s3://bucket"})
+    else:
+        with contextlib.suppress(ConfigError):
+            load(config=config, environ={"S3SYNC_SITE": "s3://bucket"})
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_every_default_is_a_value_the_setting_takes(field: Field) -> None:
+    if field.default is not REQUIRED and field.default is not None:
+        assert field.parse(str(field.default)) == field.default
