@@ -21,7 +21,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
-from s3sync_agent import __version__
+from s3sync_agent import __version__, memory
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
 from s3sync_agent.drift import Watcher
@@ -149,6 +149,7 @@ class Daemon:
         self._sync = Sync(self._instance)
         self._ticker = Ticker(self._instance, self._sync, random.random)
         self._due: Due | None = None
+        self._settled_on: str | None = None
         self._poll_at = self._clock.monotonic()
         self._scrub_at = self._poll_at + settings.scrub_interval
 
@@ -227,6 +228,7 @@ class Daemon:
                 self._worker.busy = False
                 if isinstance(message.detail, Attempt):
                     self._note_attempt(message.detail)
+                self._give_memory_back(message.detail)
             case Wake.RELOAD:
                 self._reload = True
             case Wake.SYNC_NOW:
@@ -246,6 +248,13 @@ class Daemon:
         if not self._ready:
             self._ready = True
             self._notifier.send("READY=1", self._status_line())
+
+    def _give_memory_back(self, detail: object) -> None:
+        """After work that grows with the site; an idle poll is none."""
+        live = self._instance.webroot.live()
+        if not isinstance(detail, Attempt) or live != self._settled_on:
+            memory.give_back()
+        self._settled_on = live
 
     def _activate_due(self) -> None:
         """The instant has come: swap now, whatever the worker is doing, then look at everything again."""

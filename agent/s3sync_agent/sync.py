@@ -108,6 +108,9 @@ class Sync:
 
     def next_due(self) -> Due | None:
         """The activation that lies ahead, when its release is on disk."""
+        document = self._instance.memory.document()
+        if document is None or document.pointer.active.activate_at is None:
+            return None  # what nearly every pointer says; nothing to look up on the disk
         decision = self._decide()
         if decision is None or decision.due is None:
             return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from s3sync_agent import logs
+from s3sync_agent import logs, memory
 from s3sync_agent.bucket.s3 import S3Bucket
 from s3sync_agent.clock import SystemClock
 from s3sync_agent.daemon import Daemon
@@ -38,6 +38,7 @@ def run(config: Path | None, *, once: bool) -> None:
     """
     settings = load(config=config, environ=os.environ)
     os.umask(0o022)
+    memory.keep_large_blocks_apart()
     _drop_privileges(settings)
     logs.configure(settings.log_format, sys.stdout)
     if once:
