@@ -13,6 +13,7 @@ NAMES = (
     "stage.begin",
     "stage.linked",
     "stage.fetched",
+    "stage.assets",
     "stage.synced",
     "stage.manifest",
     "stage.renamed",

@@ -248,6 +248,7 @@ def _commit(
 ) -> None:
     """The tree becomes a release; its immutable files can be fetched before any page names them."""
     sync_assets(instance, staged=(staging, manifest))
+    failpoints.reach("stage.assets")
     instance.webroot.commit(staging, release, raw, directories)
 
 
