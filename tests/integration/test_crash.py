@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,9 +70,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene_of(
-    moto_server: S3Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Scene]]:
+def scene_of(moto_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Scene]:
     """Each scene is set once; the agents that die in it work on copies of its disk."""
     scenes: dict[str, Scene] = {}
 
@@ -81,7 +79,7 @@ def scene_of(
             scenes[work] = _set(work, new_site(moto_server, tmp_path_factory.mktemp(work)))
         return scenes[work]
 
-    yield scene
+    return scene
 
 
 def _set(work: str, site: LiveSite) -> Scene:
