@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3sync_agent.errors import DigestMismatch
 from s3sync_agent import pack
+from s3sync_agent.errors import DigestMismatch
 from s3sync_agent.pack import CHUNK, WINDOW_LOG, FrameReader, compress, order
 from s3sync_agent.release import Encoding, FileEntry
 from tests.property.strategies import contents, entry_for, frame

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
