@@ -66,6 +66,8 @@ class Sync:
             sync_assets(instance)
         if instance.webroot.live() is None:
             set_healthy(instance.settings.run, None)
+        else:  # what was served when the agent ended is served still
+            instance.step(Step.SERVE)
         return swept
 
     def tick(self) -> Outcome:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from s3sync_agent import __version__, layout
-from s3sync_agent.errors import S3SyncError, StoreError
+from s3sync_agent.errors import PointerLost, S3SyncError, StoreError
 from s3sync_agent.heal import check_everything
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.pointer import format_time
@@ -58,6 +58,16 @@ class Ticker:
 
     def attempt(self) -> Attempt:
         """Run one tick and report how it went. Raises only Stopped."""
+        try:
+            return self._attempt()
+        except Stopped:
+            raise
+        except Exception as failure:  # noqa: BLE001 - bookkeeping failed (run_dir full, say); go on, and say it
+            error = failure if isinstance(failure, S3SyncError) else _unexpected(failure)
+            self._note_problem(error, BACKOFF_LIMIT)
+            return Attempt(None, error, BACKOFF_LIMIT)
+
+    def _attempt(self) -> Attempt:
         error: S3SyncError | None = None
         outcome: Outcome | None = None
         try:
@@ -69,7 +79,7 @@ class Ticker:
             error = expected
         except Exception as unexpected:  # noqa: BLE001 - the loop must outlive a bug, and say it
             error = _unexpected(unexpected)
-        if isinstance(error, StoreError):
+        if _no_answer(error):
             self._note_no_answer()
         else:
             self._note_answer()
@@ -120,7 +130,7 @@ class Ticker:
         settings = self._instance.settings
         plain = outcome.plain if outcome else settings.source == "plain"
         interval = settings.plain_interval if plain else settings.poll_interval
-        if isinstance(error, StoreError):
+        if _no_answer(error):
             doubled = settings.poll_interval * float(2 ** min(self._failures - 1, 10))
             return min(BACKOFF_LIMIT, doubled) * (0.5 + self._chance() / 2)
         if outcome is not None and outcome.look_again is not None:
@@ -215,6 +225,11 @@ class Ticker:
                 return
         self._written = (now, told)
         self._instance.reporter.status(status)
+
+
+def _no_answer(error: S3SyncError | None) -> bool:
+    """Whether S3 did not tell; that the pointer is gone is an answer."""
+    return isinstance(error, StoreError) and not isinstance(error, PointerLost)
 
 
 def _unexpected(error: Exception) -> S3SyncError:

@@ -26,7 +26,7 @@ def accept(raw: bytes, *, site: str, accepted: Document | None) -> Document:
     pointer = document.pointer
     if pointer.site != site:
         raise PointerInvalid(
-            f"pointer is for {layout.escape(pointer.site[:200])!r}, this agent serves {site!r}",
+            f"pointer is for {layout.escape(pointer.site[:200])!r}, this site is {site!r}",
             hint="was it copied from another bucket or prefix? promote in this site instead",
         )
     if accepted is None or accepted.pointer.site != site or document.signed == accepted.signed:

@@ -39,7 +39,7 @@ def test_two_different_pointers_with_one_sequence_are_refused() -> None:
 
 
 def test_a_pointer_of_staging_cannot_be_replayed_to_production() -> None:
-    with pytest.raises(PointerInvalid, match="this agent serves 's3://bucket/production'"):
+    with pytest.raises(PointerInvalid, match="this site is 's3://bucket/production'"):
         accepted(pointer_after("A"), site="s3://bucket/production")
 
 

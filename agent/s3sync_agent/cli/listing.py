@@ -30,7 +30,7 @@ def status(bucket: Bucket, site: Site, *, as_json: bool) -> None:
     if as_json:
         render.print_json(found[0].pointer if found else None)
     elif found is None:
-        click.echo(f"no release has been promoted in {site.url} yet")
+        click.echo(f"there is no pointer in {site.url}: nothing was promoted yet, or it was removed")
     else:
         for label, text in _status_lines(found[0].pointer, _now(bucket)):
             click.echo(f"{label:<12}{escape(text)}")

@@ -110,7 +110,8 @@ def rollback(
     found = read_pointer(bucket, site)
     if found is None:
         raise ReleaseRefused(
-            f"nothing was ever promoted in {site.url}", hint="`s3sync promote VERSION --now`"
+            f"there is no pointer in {site.url}: nothing was promoted, or it was removed",
+            hint="`s3sync releases` lists what there is; `s3sync promote VERSION --now` writes a new pointer",
         )
     before, etag = found[0].pointer, found[1]
     target = _target(before, version)
@@ -124,7 +125,8 @@ def rollback(
     tell(f"rolling back from {who(before)} to {target.version} of {escape(target.promoted_at)}")
     now = _store_clock(bucket)
     ref = _ref(stored, promotion_id, _activate_at(bucket, site, now))
-    pointer = rolled_back(before, ref=ref, by=by, reason=reason, now=now)
+    why = reason or f"rolled back from {before.active.version}"
+    pointer = rolled_back(before, ref=ref, by=by, reason=why, now=now)
     written = _write(bucket, site, pointer, over=etag)
     return Promotion(pointer, written, before, stored.manifest)
 

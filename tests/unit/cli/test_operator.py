@@ -27,7 +27,7 @@ def live(bucket: MemoryBucket, s3sync: Run) -> None:
 def test_the_site_is_given_by_option_or_environment(s3sync: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert s3sync("status").exit_code == 0
     assert s3sync("status", "--site", "s3://bucket/other").stdout == (
-        "no release has been promoted in s3://bucket/other yet\n"
+        "there is no pointer in s3://bucket/other: nothing was promoted yet, or it was removed\n"
     )
     monkeypatch.delenv("S3SYNC_SITE")
     missing = s3sync("status")

@@ -545,7 +545,7 @@ def test_a_rollback_to_the_active_release_or_to_one_never_live_is_refused(three:
 
 
 def test_there_is_no_rollback_before_the_first_promotion(bucket: MemoryBucket) -> None:
-    with pytest.raises(ReleaseRefused, match="nothing was ever promoted"):
+    with pytest.raises(ReleaseRefused, match="there is no pointer"):
         go_back(bucket)
 
 

@@ -97,6 +97,42 @@ def test_a_rebooted_instance_without_s3_serves_its_good_tree_after_a_minute(
     assert agent.healthy == agent.webroot.live()
 
 
+def test_a_lost_pointer_is_an_answer_and_a_new_one_is_taken_at_the_next_poll(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    del bucket.objects[publisher.site.pointer]
+    for _ in range(6):
+        attempt = agent.attempt()
+    assert attempt.next_in == 5.0
+    assert not agent.ticker.status().stale
+    assert len(agent.reporter.named("poll.failed")) == 1
+
+
+def test_an_agent_that_was_restarted_says_that_it_serves(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    agent.restart()
+    bucket.outage = GONE
+    agent.attempt()
+    assert agent.ticker.status().state == "steady"
+
+
+def test_a_run_time_directory_that_cannot_be_written_does_not_end_the_loop(
+    agent: Agent, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(agent, publisher)
+
+    def full(_status: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(agent.reporter, "status", full)
+    agent.clock.advance(61)
+    assert agent.attempt().error is not None
+    assert agent.live == PAGES
+
+
 def test_a_new_instance_without_s3_never_becomes_healthy(agent: Agent, bucket: MemoryBucket) -> None:
     bucket.outage = GONE
     agent.attempt()
