@@ -45,4 +45,4 @@ def demo(*, directory: Path | None, s3_kind: str, port: int | None, check: bool)
         try:
             watch.play(tools, directory, port)
         except KeyboardInterrupt:  # that is how it ends
-            click.echo("\nended; nothing is left behind")
+            click.echo("ended; nothing is left behind")

@@ -27,12 +27,12 @@ class Releases:
             return ""
         self._warn([line for line in published.stderr.splitlines() if "warning: " in line])
         version = published.stdout.strip()
-        screen.happened("publish", published.stderr.splitlines()[-1])
+        screen.happened("publish", published.stderr.splitlines()[-1].replace(" published,", ""))
         promoted = self._here.run(SITE, s3sync, "promote", version, "--now")
         if promoted.code:
             _refused("not promoted", promoted, live)
             return ""
-        screen.happened("promote", promoted.stdout.strip().removeprefix("promoted "))
+        screen.happened("promote", promoted.stdout.strip().removeprefix("promoted ").partition(" (")[0])
         return version
 
     def _warn(self, warnings: list[str]) -> None:

@@ -13,6 +13,7 @@ from s3sync_agent.demo.releasing import Releases
 from s3sync_agent.demo.tools import Tools, nginx_version
 from s3sync_agent.demo.world import SITE, Instance, World, copy_example, instance, world, write_env_file
 from s3sync_agent.errors import DemoFailed
+from s3sync_agent.layout import INDEX
 
 
 def play(tools: Tools, directory: Path | None, port: int | None) -> None:
@@ -32,18 +33,24 @@ def play(tools: Tools, directory: Path | None, port: int | None) -> None:
             if version:
                 _show_live(here, web, version, began, "the start")
             _explain(here, web, folder)
-            while True:
-                saved_at, what = watch.next_change(lambda: _require_servers(here, web))
-                screen.happened("saved", what)
-                version = releases.release(live=web.serving())
-                if version:
-                    _show_live(here, web, version, saved_at, "the save")
+            try:
+                while True:
+                    saved_at, what = watch.next_change(lambda: _require_servers(here, web))
+                    screen.happened("saved", what)
+                    version = releases.release(live=web.serving())
+                    if version:
+                        _show_live(here, web, version, saved_at, "the save")
+                    screen.say()
+            except KeyboardInterrupt:
+                screen.say()  # the terminal has just shown ^C
+                raise
 
 
 def _explain(here: World, web: Instance, folder: Path) -> None:
     screen.say()
     screen.fact("open", web.nginx.url)
-    screen.fact("edit", f"{folder}/", "and save")
+    page = folder / INDEX
+    screen.fact("edit", str(page if page.exists() else folder), "and save")
     screen.fact("try", f". {write_env_file(here, SITE)}", "in another shell, then")
     screen.fact("", "s3sync rollback", "or history, releases, diff; s3sync-agent status")
     screen.fact("end", "Ctrl-C")

@@ -48,7 +48,11 @@ class World:
 
     def run(self, site: Site, program: str, *arguments: str) -> Ran:
         """Run a command to its end, as a user of `site` would."""
-        environment = {**_environment(self.folder, self.s3.endpoint), **_settings(self.folder, site)}
+        environment = {
+            **_environment(self.folder),
+            **_aws(self.s3.endpoint),
+            **_settings(self.folder, site),
+        }
         try:
             done = subprocess.run(  # noqa: S603 - the demo's own words, no shell
                 leashed([program, *arguments]),
@@ -97,7 +101,7 @@ def world(tools: Tools) -> Iterator[World]:
     with _temporary_folder() as folder:
         data = folder / "s3"
         data.mkdir()
-        with s3_server(tools, data, _environment(folder, "")) as s3:
+        with s3_server(tools, data, _environment(folder)) as s3:
             yield World(folder, tools, s3)
 
 
@@ -110,7 +114,8 @@ def instance(
     (home / "nginx").mkdir(parents=True)
     state, run = layout.StatePaths(home / "state"), layout.RunPaths(home / "run")
     environment = {
-        **_environment(of.folder, of.s3.endpoint),
+        **_environment(of.folder),
+        **_aws(of.s3.endpoint),
         **_settings(of.folder, site),
         "S3SYNC_POLL_INTERVAL": "1",
         "S3SYNC_PLAIN_INTERVAL": "1",
@@ -153,10 +158,13 @@ def write_env_file(of: World, site: Site) -> Path:
 # ---------------------------------------------------------------------- environment
 
 
-def _environment(folder: Path, endpoint: str) -> dict[str, str]:
-    """The user's own without any setting of AWS or of ours; temporary files go where all is removed."""
+def _environment(folder: Path) -> dict[str, str]:
+    """The user's own without any setting of AWS or of ours; temporary files go where all is removed.
+
+    An S3 server gets no more: seaweedfs would take AWS's credentials for those it has to ask for.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3SYNC_"))}
-    return {**kept, **_aws(endpoint), "TMPDIR": str(folder), "NO_PROXY": HOST, "no_proxy": HOST}
+    return {**kept, "TMPDIR": str(folder), "NO_PROXY": HOST, "no_proxy": HOST}
 
 
 def _aws(endpoint: str) -> dict[str, str]:
