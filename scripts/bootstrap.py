@@ -36,7 +36,8 @@ def main() -> int:
         return _fail(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}", "make PYTHON=…")
     home = Path(sys.argv[1]).absolute()
     try:
-        venv.create(home, with_pip=True, clear=not _is_usable(home))
+        if not _is_usable(home):
+            venv.create(home, with_pip=True, clear=True, symlinks=True)
     except (ImportError, subprocess.CalledProcessError):
         return _fail("this Python cannot create virtual environments", "Debian: apt-get install python3-venv")
     python = home / "bin" / "python"

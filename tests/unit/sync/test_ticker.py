@@ -102,9 +102,7 @@ def test_a_lost_pointer_is_an_answer_and_a_new_one_is_taken_at_the_next_poll(
 ) -> None:
     serve(agent, publisher)
     del bucket.objects[publisher.site.pointer]
-    for _ in range(6):
-        attempt = agent.attempt()
-    assert attempt.next_in == 5.0
+    assert [agent.attempt().next_in for _ in range(6)] == [5.0] * 6
     assert not agent.ticker.status().stale
     assert len(agent.reporter.named("poll.failed")) == 1
 
