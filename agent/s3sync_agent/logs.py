@@ -17,7 +17,7 @@ def _head_first(
 ) -> structlog.typing.EventDict:
     """When, how bad, what; then the fields: how people read a line that wraps."""
     head = {key: event.pop(key) for key in ("timestamp", "level", "event")}
-    return head | event
+    return {**head, **event}
 
 
 _JSON: list[structlog.typing.Processor] = [
