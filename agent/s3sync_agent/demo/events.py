@@ -38,6 +38,12 @@ def read(line: str) -> Line:
     return Line(at, escape(name), level, escape(text))
 
 
+def brief(line: str) -> str:
+    """A line of any log in little room; what is no event stays as it is."""
+    event = read(line)
+    return f"{event.at[11:19]}  {event.name:<15}  {event.text}" if event.at else event.text
+
+
 def _trouble(fields: Fields) -> str:
     hint = f" ({fields['hint']})" if fields.get("hint") else ""
     retry = f"; again in {fields['retry_in']:g} s" if fields.get("retry_in") else ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from s3sync_agent.demo import leash
+from s3sync_agent.demo import events, leash
 from s3sync_agent.errors import DemoFailed
 
 STOP_SECONDS = 5.0
@@ -122,5 +122,5 @@ def tail(log: Path) -> str:
     with suppress(OSError):
         lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         if lines:
-            return f"\nthe end of {log}:" + "".join(f"\n  {line}" for line in lines)
+            return f"\nthe end of {log}:" + "".join(f"\n  {events.brief(line)}" for line in lines)
     return ""

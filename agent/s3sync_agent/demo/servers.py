@@ -155,16 +155,9 @@ def nginx_serving(
     run: layout.RunPaths,
     port: int | None = None,
 ) -> Iterator[Nginx]:
-    """nginx with the shipped configuration, its own files in `folder`, on `port` or a free one.
-
-    Raises ConfigError when `port` is taken.
-    """
+    """nginx with the shipped configuration, its own files in `folder`, on `port` or a free one."""
     # As root its workers would become somebody who may not read a temporary folder.
     user = pwd.getpwuid(0).pw_name if os.geteuid() == 0 else ""
-    if port is not None and not _is_free(port):
-        raise ConfigError(
-            f"port {port} is taken", hint="name another one, or leave --port out: a free one is found"
-        )
 
     def start(chosen: int) -> AbstractContextManager[Process]:
         server = nginx.render(
@@ -219,6 +212,17 @@ def _status(port: int, method: str, path: str, body: bytes = b"") -> int | None:
     with suppress(OSError, http.client.HTTPException):
         return ask(port, method, path, body)[0]
     return None
+
+
+def require_free(port: int) -> None:
+    """Raises ConfigError when nobody could listen there."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        raise ConfigError(
+            f"nginx cannot listen on port {port}: {error.strerror}",
+            hint="name another one, or leave --port out: a free one is found",
+        ) from error
 
 
 def _free_port() -> int:

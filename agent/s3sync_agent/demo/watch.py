@@ -10,6 +10,7 @@ from s3sync_agent import __version__
 from s3sync_agent.demo import screen
 from s3sync_agent.demo.folder import FolderWatch
 from s3sync_agent.demo.releasing import Releases
+from s3sync_agent.demo.servers import require_free
 from s3sync_agent.demo.tools import Tools, nginx_version
 from s3sync_agent.demo.world import SITE, Instance, World, copy_example, instance, world, write_env_file
 from s3sync_agent.errors import DemoFailed
@@ -19,6 +20,8 @@ from s3sync_agent.layout import INDEX
 def play(tools: Tools, directory: Path | None, port: int | None) -> None:
     """Run until KeyboardInterrupt. `directory` is the site to watch, which is never written to; None: a copy
     of the example. Raises DemoFailed when a server ends, ConfigError when `port` is taken."""
+    if port is not None:
+        require_free(port)
     screen.say("\nFrom a folder through S3 to nginx, all on this machine.\n")
     with world(tools) as here:
         folder = directory.resolve() if directory else copy_example(here.folder)

@@ -224,7 +224,7 @@ def _temporary_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="s3sync-demo-")).resolve()
     try:
         yield folder
-    except (KeyboardInterrupt, ConfigError):  # as asked; there is nothing to look at
+    except (KeyboardInterrupt, BrokenPipeError, ConfigError):  # as asked; there is nothing to look at
         _remove(folder)
         raise
     except BaseException:
