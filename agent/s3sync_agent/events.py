@@ -60,12 +60,14 @@ EVENTS: tuple[Event, ...] = (
     Event(
         "drift.found", "warning", ("release", "path", "kind"), "A served file is not what its manifest says."
     ),
-    Event("drift.healed", "info", ("release", "path", "kind"), "It is again."),
+    Event(
+        "drift.healed", "info", ("release", "path", "kind"), "A drifted file was replaced; it is right again."
+    ),
     Event(
         "drift.failed",
         "error",
         ("release", "path", *_ERROR),
-        "It could not be put right now; it is tried again.",
+        "A drifted file could not be put right; it is tried again.",
     ),
     Event("drift.unwatched", "warning", ("reason",), "Files cannot be watched; they are scrubbed instead."),
     Event("scrub.done", "info", ("release", "files", "found", "seconds"), "Everything served was hashed."),

@@ -267,5 +267,3 @@ def rollback_target(pointer: Pointer) -> HistoryEntry | None:
     while stack and stack[-1].manifest_sha256 == pointer.active.manifest_sha256:
         stack.pop()
     return stack[-1] if stack else None
-
-

@@ -292,7 +292,7 @@ def _may_exist(path: Path) -> bool:
 
 
 def _from_files(config: Path | None, faults: Faults) -> list[Given]:
-    if config is not None and not config.is_file():
+    if config is not None and not _may_exist(config):
         faults.add(str(config), "--config", str(config), "no such file; create it or leave --config out")
     given: list[Given] = []
     for path in config_files(config):

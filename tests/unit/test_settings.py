@@ -159,6 +159,20 @@ def test_a_file_that_may_not_be_read_is_a_fault(config: Path) -> None:
 
 
 @hides_permissions
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_a_folder_that_may_not_be_entered_is_a_fault(
+    config: Path, asked_for: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s3sync_agent.layout.DEFAULT_CONFIG", config)
+    config.parent.chmod(0)
+    try:
+        with pytest.raises(ConfigError, match="Permission denied"):
+            load(config=config if asked_for else None, environ={"S3SYNC_SITE": "s3://bucket"})
+    finally:
+        config.parent.chmod(0o755)
+
+
+@hides_permissions
 def test_a_folder_of_fragments_that_may_not_be_read_is_a_fault(config: Path) -> None:
     folder = config.parent / "config.d"
     folder.chmod(0)

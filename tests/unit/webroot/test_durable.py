@@ -161,6 +161,7 @@ def test_where_the_file_system_refuses_the_link_it_is_copied_read_only(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     refuse_links(monkeypatch, code)
+    source.chmod(0o600)
     durable.link_or_copy(source, tmp_path / "target")
     found = (tmp_path / "target").stat()
     assert (tmp_path / "target").read_bytes() == b"content"

@@ -1,0 +1,189 @@
+"""Write the pages of docs/ that are tables of the code: configuration, events, states.
+
+    .venv/bin/python scripts/docs.py
+
+tests/unit/test_docs.py fails when a page is not what this would write.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s3sync_agent.events import EVENTS
+from s3sync_agent.machine import TRANSITIONS, State, Step
+from s3sync_agent.settings import FIELDS, REQUIRED, Field
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+_MADE = "<!-- Made by scripts/docs.py from {}; change it there. -->"
+
+# ---------------------------------------------------------------------- configuration
+
+_CONFIGURATION = """\
+# Configuration of the agent
+
+One agent serves one site. `site` is the only setting that has no default.
+
+## Where settings come from
+
+Later wins:
+
+1. the defaults below
+2. `/etc/s3sync-agent/config.toml`, or the file named by `--config`
+3. `config.d/*.toml` beside that file, in the order of their names
+4. the environment: `S3SYNC_` and the name in capitals, for example `S3SYNC_POLL_INTERVAL`
+
+```toml
+# /etc/s3sync-agent/config.toml
+site = "s3://my-bucket/my-site"
+source = "pointer"
+poll_interval = 5
+```
+
+Files are TOML without sections. Credentials, region and endpoint are the AWS SDK's own business: an instance
+role, `AWS_PROFILE`, `AWS_REGION`, `AWS_ENDPOINT_URL` and so on.
+
+`s3sync-agent check-config` shows what is in force and which files were read. A setting that does not exist, a
+value that means nothing, a file that cannot be read: all faults are reported together, each with its place,
+and the agent does not start. A running agent reads its settings again on SIGHUP and when a file changes; with
+faults in them it keeps the old ones and says so (`config.refused`).
+
+## Settings
+
+| setting | takes | default | |
+|---|---|---|---|
+"""
+
+
+def configuration() -> str:
+    rows = "".join(f"| `{f.name}` | {f.takes} | {_default(f)} | {f.doc} |\n" for f in FIELDS)
+    return f"{_MADE.format('settings.FIELDS')}\n{_CONFIGURATION}{rows}"
+
+
+def _default(field: Field) -> str:
+    if field.default is REQUIRED:
+        return "**required**"
+    if field.default is None:
+        return "see there"
+    return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
+
+
+# ----------------------------------------------------------------------------- events
+
+_EVENTS = """\
+# Events
+
+What the agent writes to its log: one line for each change of state, none for an idle poll. Under systemd a
+line is a JSON object; `event`, `level` and `timestamp` (UTC) are always there, and the fields below. On a
+terminal it is text (`log_format`). Names and fields are stable: filter and alarm on them.
+
+`error` is the type of an error, `message` what happened to what, `hint` what to do next. `release` is a
+release's directory, `<version>-<12 digits of its manifest's SHA-256>`. Durations are seconds.
+
+```
+journalctl -u s3sync-agent -o cat | jq 'select(.event == "activate.done")'
+```
+
+| event | level | fields | |
+|---|---|---|---|
+"""
+
+
+def events() -> str:
+    rows = "".join(
+        f"| `{item.name}` | {item.level} | {' '.join(f'`{name}`' for name in item.fields)} | {item.doc} |\n"
+        for item in EVENTS
+    )
+    return f"{_MADE.format('events.EVENTS')}\n{_EVENTS}{rows}"
+
+
+# ----------------------------------------------------------------------------- states
+
+_STATES = {
+    State.WAITING: "There is nothing to serve yet.",
+    State.STEADY: "What is live is what should be.",
+    State.STAGING: "A release is being brought onto the disk; the one before is served.",
+    State.STAGED: "A release is on the disk, verified, and waits for its instant.",
+    State.ACTIVATING: "The link is being swapped.",
+    State.FALLBACK: "The probe failed; the release before is served again.",
+    State.HELD: "`current/` is not something to take; what is live stays.",
+}
+_STEPS = {
+    Step.STAGE: "a download begins",
+    Step.STAGED: "all is on the disk, the activation lies ahead",
+    Step.ACTIVATE: "the link is about to be swapped",
+    Step.SERVE: "what is live is what should be",
+    Step.WAIT: "there is nothing to serve yet",
+    Step.HOLD: "`current/` is not something to take",
+    Step.FALL_BACK: "the probe failed",
+}
+
+_INTRO = """\
+# States
+
+What an agent is doing, in the words of `s3sync-agent status`, the log and the fleet. Whether S3 answers is
+another question: the flag `stale` is raised when it has not for a while, whatever the state.
+
+A tick may begin work and ends in steady, staged, waiting or held, whatever the tick before ended in. A tick
+that fails makes no step: the state stays what it was when it failed. So most steps are possible everywhere,
+and are drawn once:
+
+"""
+
+
+def states() -> str:
+    rows = list(TRANSITIONS.values())
+    shared = {step: state for step, state in rows[0].items() if all(row.get(step) is state for row in rows)}
+    drawing = [
+        "```mermaid",
+        "stateDiagram-v2",
+        "    direction LR",
+        '    state "any state" as any',
+        f"    [*] --> {State.WAITING.value}",
+        *(f"    any --> {state.value}: {step.value}" for step, state in shared.items()),
+        *(
+            f"    {state.value} --> {after.value}: {step.value}"
+            for state, row in TRANSITIONS.items()
+            for step, after in row.items()
+            if step not in shared
+        ),
+        "```",
+    ]
+    state_rows = [f"| {state.value} | {_STATES[state]} |" for state in State]
+    step_rows = [f"| {step.value} | {_STEPS[step]} | {_from(step, shared)} | {_to(step)} |" for step in Step]
+    return "\n".join(
+        [
+            _MADE.format("machine.TRANSITIONS"),
+            _INTRO + "\n".join(drawing),
+            "",
+            "| state | |",
+            "|---|---|",
+            *state_rows,
+            "",
+            "| step | when | from | to |",
+            "|---|---|---|---|",
+            *step_rows,
+            "",
+        ]
+    )
+
+
+def _from(step: Step, shared: dict[Step, State]) -> str:
+    if step in shared:
+        return "any"
+    return ", ".join(state.value for state, row in TRANSITIONS.items() if step in row)
+
+
+def _to(step: Step) -> str:
+    return ", ".join(sorted({row[step].value for row in TRANSITIONS.values() if step in row}))
+
+
+PAGES = {"configuration.md": configuration, "events.md": events, "states.md": states}
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
