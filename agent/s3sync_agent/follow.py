@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from s3sync_agent import layout, plain, trust
@@ -135,7 +135,12 @@ class PlainSource:
             return HasPointer()
         made_from = instance.memory.plain
         if made_from is not None and made_from.fingerprint == tree.fingerprint:
+            self._fingerprint = ""  # what was settling is undone
             return Unchanged(made_from.release)
+        if made_from is not None and made_from.marker == tree.marker:
+            # Written for the tree that is live. Since then files may have been deleted one by one, which
+            # leaves no time behind.
+            tree = replace(tree, marker=None)
         self._note(tree)
         wait = plain.unsettled_for(
             tree,

@@ -244,7 +244,9 @@ class Sync:
             unchanged=lambda: self._plain.confirm(sight.tree),
         )
         with self._instance.swap:
-            self._instance.remember(plain=PlainRelease(sight.tree.fingerprint, release))
+            before = self._instance.memory.plain
+            marker = sight.tree.marker or (before.marker if before else None)
+            self._instance.remember(plain=PlainRelease(sight.tree.fingerprint, release, marker))
         return release
 
     def _keep(self, step: Step, *, look_again: float | None = None, held: str = "") -> Outcome:

@@ -128,7 +128,8 @@ class Ticker:
     def _next_in(self, outcome: Outcome | None, error: S3SyncError | None) -> float:
         """Seconds until the next poll: the interval with jitter, longer while S3 does not answer."""
         settings = self._instance.settings
-        plain = outcome.plain if outcome else settings.source == "plain"
+        known = outcome or self._outcome
+        plain = known.plain if known else settings.source == "plain"
         interval = settings.plain_interval if plain else settings.poll_interval
         if _no_answer(error):
             doubled = settings.poll_interval * float(2 ** min(self._failures - 1, 10))

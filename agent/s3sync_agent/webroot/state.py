@@ -23,10 +23,12 @@ class Denial(msgspec.Struct, frozen=True):
 
 
 class PlainRelease(msgspec.Struct, frozen=True):
-    """The listing that a plain release was made from."""
+    """The listing that a plain release was made from. `marker` is the LastModified of the newest
+    `complete` marker seen by then: it says nothing about any tree that comes later."""
 
     fingerprint: str
     release: str
+    marker: float | None = None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

@@ -320,3 +320,61 @@ def test_a_deleted_tree_is_fetched_again(plain: Agent, s3: MemoryBucket) -> None
     plain.webroot.delete_tree(live)
     settle(plain)
     assert plain.live == PAGES
+
+
+def test_a_marker_speaks_for_the_tree_it_was_written_for_and_no_other(plain: Agent, s3: MemoryBucket) -> None:
+    push(s3, CURRENT, MORE)
+    s3.place(SITE.complete_marker, b"")
+    plain.tick()
+    plain.clock.advance(3600)
+    for number in range(8):  # deletions leave no time behind: the marker is as new as every file still
+        del s3.objects[CURRENT + f"blog/{number}/index.html"]
+        plain.tick()
+    assert plain.live == MORE
+    assert "shrank from" in settle(plain).held
+    s3.place(SITE.complete_marker, b"")
+    plain.tick()
+    assert plain.live == PAGES
+
+
+def test_an_old_marker_stays_used_after_a_tree_that_settled_without_it(
+    plain: Agent, s3: MemoryBucket
+) -> None:
+    push(s3, CURRENT, MORE)
+    s3.place(SITE.complete_marker, b"")
+    plain.tick()
+    plain.clock.advance(3600)
+    del s3.objects[CURRENT + "logo.png"]
+    settle(plain)
+    without_logo = plain.live
+    assert "logo.png" not in without_logo
+    del s3.objects[CURRENT + "about/index.html"]
+    assert plain.tick().look_again is not None
+    assert plain.live == without_logo
+
+
+def test_a_tree_that_was_undone_in_between_has_to_settle_anew(plain: Agent, s3: MemoryBucket) -> None:
+    push(s3, CURRENT, PAGES)
+    settle(plain)
+    plain.clock.advance(3600)
+    logo = s3.objects.pop(CURRENT + "logo.png")
+    assert plain.tick().look_again is not None
+    s3.objects[CURRENT + "logo.png"] = logo
+    plain.tick()
+    plain.clock.advance(3600)
+    del s3.objects[CURRENT + "logo.png"]
+    assert plain.tick().look_again == plain.settings.plain_settle
+    assert plain.live == PAGES
+
+
+def test_a_plain_site_that_fails_is_listed_no_more_often_than_one_that_does_not(
+    plain: Agent, s3: MemoryBucket
+) -> None:
+    push(s3, CURRENT, PAGES)
+    plain.attempt()
+    plain.clock.advance(60)
+    plain.attempt()
+    s3.place(CURRENT + "back\\slash", b"x")
+    attempt = plain.attempt()
+    assert isinstance(attempt.error, UnsafePath)
+    assert attempt.next_in >= plain.settings.plain_interval * 0.9
