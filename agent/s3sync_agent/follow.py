@@ -23,7 +23,7 @@ def observe_pointer(instance: Instance) -> Document | None:
     None when there is none and never was one, so that `auto` may look for bare files. Raises
     PointerLost, ReleaseError for one that must be refused, StoreError.
     """
-    accepted = instance.memory.document()
+    accepted = instance.accepted()
     key = instance.settings.site.pointer
     etag = instance.memory.etag if accepted else ""
     try:

@@ -12,6 +12,7 @@ import msgspec
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
 from s3sync_agent.machine import State, Step, advance
+from s3sync_agent.pointer import Document
 from s3sync_agent.report import Reporter
 from s3sync_agent.settings import Settings
 from s3sync_agent.webroot import Webroot
@@ -39,6 +40,11 @@ class Instance:
 
     def step(self, step: Step) -> None:
         self.state = advance(self.state, step)
+
+    def accepted(self) -> Document | None:
+        """The pointer in force; one accepted for another site, before the setting changed, is none."""
+        document = self.memory.document()
+        return document if document and document.pointer.site == self.settings.site.url else None
 
     def remember(self, **changes: Any) -> None:
         """Change what is remembered, durably; nothing is written when nothing changes."""

@@ -97,6 +97,7 @@ class LogAndStatusFile:
 def replace(path: Path, data: bytes) -> None:
     """Write a file of the run-time directory at once; it need not survive a reboot."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # somebody may have removed it
     try:
         temporary.write_bytes(data)
         temporary.replace(path)

@@ -5,11 +5,20 @@ A tick that fails changes nothing that is served.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from s3sync_agent import layout, retention
-from s3sync_agent.errors import ReleaseError, ReleaseRefused, S3SyncError, SourceChanged, StagingError
+from s3sync_agent.errors import (
+    ConfigError,
+    PointerLost,
+    ReleaseError,
+    ReleaseRefused,
+    S3SyncError,
+    SourceChanged,
+    StagingError,
+)
 from s3sync_agent.follow import Candidate, HasPointer, Held, PlainSource, Unsettled, observe_pointer
 from s3sync_agent.instance import Instance
 from s3sync_agent.machine import Decision, Due, Step, View, decide
@@ -59,7 +68,13 @@ class Sync:
         """
         instance = self._instance
         instance.webroot.open()
-        instance.settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        try:
+            instance.settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"run directory {instance.settings.run_dir} cannot be used: {error.strerror}",
+                hint="run_dir must belong to the user the agent runs as, or be one that user can create",
+            ) from error
         swept = instance.webroot.sweep()
         instance.memory = instance.webroot.state()
         with disk_errors("assets"):
@@ -73,9 +88,17 @@ class Sync:
     def tick(self) -> Outcome:
         """One pass. Raises S3SyncError; then nothing that is served has changed, or it has changed to
         what was wanted and something after it failed."""
+        with disk_errors("the state directory"):
+            self._instance.webroot.make_directories()
         if self._is_plain_site():
             return self._plain_tick()
-        document = observe_pointer(self._instance)
+        try:
+            document = observe_pointer(self._instance)
+        except PointerLost:
+            raise
+        except S3SyncError:  # what was accepted stays in force, also what has become due meanwhile
+            self.activate_due()
+            raise
         return self._plain_tick() if document is None else self._pointer_tick(document)
 
     def _is_plain_site(self) -> bool:
@@ -87,6 +110,8 @@ class Sync:
     def _pointer_tick(self, document: Document) -> Outcome:
         setback: S3SyncError | None = None
         broken: set[str] = set()
+        named = {ref.id for ref in document.pointer.named()}
+        self._setbacks = {id_: kept for id_, kept in self._setbacks.items() if id_ in named}
         while True:
             decision = self._activate_wanted(document, broken)
             if not decision.stage:
@@ -98,7 +123,7 @@ class Sync:
                 setback = setback or error
                 broken.add(ref.id)
         self._settle(decision)
-        self._prune({ref.id for ref in document.pointer.named()})
+        self._prune(named)
         if setback is not None:
             raise setback
         return Outcome(wanted=decision.want.id if decision.want else None, due=decision.due)
@@ -110,7 +135,7 @@ class Sync:
 
     def next_due(self) -> Due | None:
         """The activation that lies ahead, when its release is on disk."""
-        document = self._instance.memory.document()
+        document = self._instance.accepted()
         if document is None or document.pointer.active.activate_at is None:
             return None  # what nearly every pointer says; nothing to look up on the disk
         decision = self._decide()
@@ -120,7 +145,7 @@ class Sync:
 
     def _decide(self) -> Decision | None:
         """What the accepted pointer asks for now, without asking S3."""
-        document = self._instance.memory.document()
+        document = self._instance.accepted()
         if document is None or self._is_plain_site():
             return None
         return decide(self._view(document, frozenset()))
@@ -131,7 +156,7 @@ class Sync:
         Raises StagingError when the disk refuses.
         """
         with self._instance.swap:
-            document = self._instance.memory.document()
+            document = self._instance.accepted()
             if document is not None and not self._is_plain_site():
                 self._activate_wanted(document, frozenset())
 
@@ -167,6 +192,7 @@ class Sync:
         try:
             stage_release(self._instance, ref, lambda: self._make_room(protected))
         except (ReleaseError, StagingError) as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the manifest, and the error is kept
             delay = min(RETRY_LIMIT, before.delay * 2) if before else RETRY_FIRST
             self._setbacks[ref.id] = Setback(error, clock.monotonic() + delay, delay)
             if before is None or str(before.error) != str(error):
@@ -200,8 +226,9 @@ class Sync:
             instance.step(Step.WAIT)
         if live is not None and decision.want is not None and decision.want.id == live:
             # A crash after the swap, or the same release promoted again: the link is right already.
+            promotion = decision.want.promotion_id
             with instance.swap:
-                instance.remember(serving_promotion=decision.want.promotion_id)
+                instance.remember(serving_promotion=promotion, good=self._good_with(promotion))
             self._announce_healthy(live)
 
     # --------------------------------------------------------------------------- plain
@@ -277,7 +304,7 @@ class Sync:
             instance.remember(
                 serving_promotion=promotion,
                 serving_since=now,
-                good=(promotion, *(p for p in instance.memory.good if p != promotion))[:REMEMBERED],
+                good=self._good_with(promotion),
                 retired=retired,
             )
         due = parse_time(ref.activate_at) if ref and ref.activate_at else now
@@ -288,6 +315,10 @@ class Sync:
             at=format_time(now),
             late=round(max(0.0, now - due), 4),
         )
+
+    def _good_with(self, promotion: str) -> tuple[str, ...]:
+        """The good promotions, newest first, with this one in front."""
+        return (promotion, *(p for p in self._instance.memory.good if p != promotion))[:REMEMBERED]
 
     def _announce_healthy(self, release: str) -> None:
         run = self._instance.settings.run
@@ -336,8 +367,8 @@ class Sync:
 
 
 def held_error(outcome: Outcome, site: layout.Site) -> ReleaseRefused:
-    """What `run --once` ends with when `current/` is held."""
+    """What `run --once` ends with when `current/` is held, or does not settle."""
     return ReleaseRefused(
-        f"{site.url}: {outcome.held}",
+        f"{site.url}: {outcome.held or 'current/ went on changing'}",
         hint="push the whole release, or write current/.s3sync/complete last to say that it is whole",
     )

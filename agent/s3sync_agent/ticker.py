@@ -178,7 +178,7 @@ class Ticker:
         """How this instance is, now."""
         instance = self._instance
         settings, memory = instance.settings, instance.memory
-        document = memory.document()
+        document = instance.accepted()
         due = self._sync.next_due()
         now = instance.clock.now()
         return Status(

@@ -37,8 +37,7 @@ class Webroot:
     def open(self) -> None:
         """Create what is missing and take the lock. Raises AgentBusy, ConfigError."""
         try:
-            for directory in self._directories():
-                directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self.make_directories()
             self._lock = _locked(self.paths.root)
         except BlockingIOError as error:
             raise AgentBusy(
@@ -56,9 +55,11 @@ class Webroot:
             os.close(self._lock)
             self._lock = None
 
-    def _directories(self) -> tuple[Path, ...]:
+    def make_directories(self) -> None:
+        """Create those that are missing, at first or because somebody removed them. Raises OSError."""
         paths = self.paths
-        return (paths.root, paths.releases, paths.assets, paths.manifests, paths.staging)
+        for directory in (paths.root, paths.releases, paths.assets, paths.manifests, paths.staging):
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def sweep(self) -> list[str]:
         """Remove what a crash left behind; returns the names. `live` and `previous` stay."""
@@ -96,9 +97,13 @@ class Webroot:
 
     def complete(self) -> frozenset[str]:
         """The releases whose tree and manifest are both here."""
+        try:
+            trees = list(os.scandir(self.paths.releases))
+        except FileNotFoundError:  # somebody removed the directory, and all of them with it
+            return frozenset()
         return frozenset(
             tree.name
-            for tree in os.scandir(self.paths.releases)
+            for tree in trees
             if layout.RELEASE_ID_PATTERN.match(tree.name)
             and tree.is_dir(follow_symlinks=False)
             and self.paths.manifest(tree.name).is_file()

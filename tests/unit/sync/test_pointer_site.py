@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from s3sync_agent.errors import (
     AgentBusy,
+    ConfigError,
     DigestMismatch,
     DiskFull,
     ManifestInvalid,
@@ -17,11 +19,13 @@ from s3sync_agent.errors import (
     PointerLost,
     ReleaseMissing,
     RollbackRefused,
+    S3SyncError,
     StoreUnavailable,
     TooLarge,
     UnsafePath,
 )
-from s3sync_agent.release import digest, encode_manifest
+from s3sync_agent.layout import Site
+from s3sync_agent.release import Manifest, digest, encode_manifest
 from s3sync_agent.webroot import Space
 from s3sync_agent.webroot.state import Denial
 from tests.agents import Agent, FakeClock
@@ -650,3 +654,124 @@ def test_the_status_document_has_the_words_of_the_log(agent: Agent, publisher: P
 
 def _fingerprint(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_ino) for p in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("S3 is away"), PointerInvalid("garbage")])
+def test_what_became_due_while_nobody_ran_goes_live_although_s3_does_not_tell(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket, error: S3SyncError
+) -> None:
+    publisher.publish("v1")
+    publisher.promote("v1")
+    agent.tick()
+    new = publisher.publish("v2", NEW_PAGES)
+    publisher.promote("v2", activate_in=30)
+    agent.tick()
+    agent.stop()
+    agent.clock.advance(40)
+    agent.restart()
+    bucket.fail_next("get_if_changed", error)
+    with pytest.raises(type(error)):
+        agent.tick()
+    assert agent.webroot.live() == new
+
+
+def test_nothing_goes_live_once_the_pointer_is_lost(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    old = publisher.publish("v1")
+    publisher.promote("v1")
+    agent.tick()
+    publisher.publish("v2", NEW_PAGES)
+    publisher.promote("v2", activate_in=30)
+    agent.tick()
+    agent.clock.advance(40)
+    del bucket.objects[SITE.pointer]
+    with pytest.raises(PointerLost):
+        agent.tick()
+    assert agent.webroot.live() == old
+
+
+def test_a_release_promoted_twice_is_good_and_becomes_previous(agent: Agent, publisher: Publisher) -> None:
+    old = publisher.publish("v1")
+    for version in ("v1", "v1"):
+        publisher.promote(version)
+        agent.tick()
+    publisher.publish("v2", NEW_PAGES)
+    publisher.promote("v2")
+    agent.tick()
+    assert agent.webroot.previous() == old
+
+
+def test_a_pointer_accepted_for_another_site_is_no_answer_for_this_one(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    publisher.publish("v1")
+    publisher.promote("v1")
+    agent.tick()
+    agent.stop()
+    other = Site("bucket", "other")
+    bucket.objects[other.pointer] = bucket.objects[SITE.pointer]  # the same bytes, the same ETag
+    moved = Agent(agent.folder, bucket, agent.clock, site=other.url)
+    with pytest.raises(PointerInvalid):
+        moved.tick()
+    assert moved.sync.wanted() is None
+    moved.stop()
+
+
+def test_of_releases_that_could_not_be_staged_nothing_stays_in_memory(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    publisher.publish("v1")
+    publisher.promote("v1")
+    agent.tick()
+    for version in ("broken-1", "broken-2"):
+        publisher.publish(version, NEW_PAGES | {"version.txt": version.encode()})
+        bucket.corrupt(publisher.pack_key(version))
+        publisher.promote(version)
+        with pytest.raises(DigestMismatch):
+            agent.tick()
+    publisher.releases.clear()
+    gc.collect()
+    kept = [thing.version for thing in gc.get_objects() if isinstance(thing, Manifest)]
+    assert not {"broken-1", "broken-2"}.intersection(kept)
+
+
+@pytest.mark.parametrize("name", ["releases", "staging", "manifests", "assets", "run"])
+def test_a_directory_removed_under_the_agent_comes_back_with_what_was_in_it(
+    agent: Agent, publisher: Publisher, name: str
+) -> None:
+    publisher.publish("v1")
+    publisher.promote("v1")
+    agent.attempt()
+    (agent.folder / name).rename(agent.folder / "away")
+    agent.attempt()
+    publisher.publish("v2", NEW_PAGES)
+    publisher.promote("v2")
+    assert agent.attempt().error is None
+    assert agent.live == NEW_PAGES
+    assert agent.healthy == agent.webroot.live()
+    assert "assets/app-9c8b7a6f.js" in agent.assets
+
+
+def test_a_run_directory_that_cannot_be_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="run directory"):
+        Agent(tmp_path / "state", run_dir=str(tmp_path / "file" / "run"))
+
+
+def test_a_newcomer_that_cannot_stage_the_active_release_serves_the_baseline(
+    publisher: Publisher, bucket: MemoryBucket, tmp_path: Path
+) -> None:
+    publisher.publish("v1")
+    publisher.promote("v1")
+    publisher.publish("v2", {path: body + b" new" for path, body in PAGES.items()})
+    publisher.promote("v2")
+    bucket.corrupt(publisher.pack_key("v2"))
+    newcomer = Agent(tmp_path / "new", bucket)
+    for _ in range(3):
+        with pytest.raises(DigestMismatch):
+            newcomer.tick()
+        assert newcomer.live == PAGES
+        assert newcomer.healthy
+    assert newcomer.sync.wanted() == publisher.ref("v2").id
+    newcomer.stop()
