@@ -62,7 +62,7 @@ def scan(tree: Path, manifest: Manifest, *, hashing: bool, beat: Callable[[], No
 
 def scan_paths(tree: Path, manifest: Manifest, paths: Iterable[str]) -> list[Finding]:
     """Compare only these paths (files or directories, relative), hashing them."""
-    touched = set(paths)
+    touched = {first_link(tree, path) for path in paths}
     entries = [
         entry for entry in manifest.files if not touched.isdisjoint([entry.path, *parents(entry.path)])
     ]
@@ -77,6 +77,11 @@ def scan_paths(tree: Path, manifest: Manifest, paths: Iterable[str]) -> list[Fin
         elif os.path.lexists(place):
             found.append(Finding(path, "extra"))
     return found
+
+
+def first_link(tree: Path, path: str) -> str:
+    """`path`, or the symbolic link on the way to it: what lies behind one is not ours to touch."""
+    return next((parent for parent in parents(path) if (tree / parent).is_symlink()), path)
 
 
 def inspect(tree: Path, entry: FileEntry, *, hashing: bool) -> Kind | None:

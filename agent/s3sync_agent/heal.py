@@ -168,6 +168,8 @@ def _heal_assets(instance: Instance, touched: set[str] | None, *, hashing: bool)
         for path, entry in union.items():
             if touched is not None and path not in touched:
                 continue
+            if drift.first_link(root, path) != path:
+                continue  # a link in the place of a directory: linking the union anew removes it
             kind = drift.inspect(root, entry, hashing=hashing)
             if kind == "changed":
                 instance.reporter.event("drift.found", release="assets", path=path, kind=kind)

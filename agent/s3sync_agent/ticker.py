@@ -22,6 +22,7 @@ BACKOFF_LIMIT = 60.0
 JITTER = 0.1
 STALE_AFTER = 3
 CLOCK_TOLERANCE = 2.0
+DATE_STEP = 1.0  # S3 tells its time in whole seconds
 STATUS_EVERY = 60.0
 # Without S3, a good tree on disk may be served after this long: an outage must not keep a rebooted
 # instance out of the balancer.
@@ -120,6 +121,8 @@ class Ticker:
         self._failures = 0
         server_time = self._instance.bucket.server_time()
         offset = round(server_time - clock.now(), 1) if server_time is not None else 0.0
+        if self._clock_offset and abs(offset - self._clock_offset) <= DATE_STEP:
+            offset = self._clock_offset  # the same as before, as far as whole seconds can tell
         offset = offset if abs(offset) > CLOCK_TOLERANCE else 0.0
         if offset and not self._clock_offset:
             self._instance.reporter.event("clock.off", seconds=offset)

@@ -98,7 +98,8 @@ def _drop_privileges(settings: Settings) -> None:
         return
     try:
         settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        os.chown(settings.run_dir, owner.st_uid, owner.st_gid)
+        # That user may have put a link there, to a directory it would like to own.
+        os.chown(settings.run_dir, owner.st_uid, owner.st_gid, follow_symlinks=False)
         name = pwd.getpwuid(owner.st_uid).pw_name
         os.initgroups(name, owner.st_gid)
         os.setgid(owner.st_gid)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from s3sync_agent import failpoints, layout
@@ -62,20 +63,20 @@ class Webroot:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def sweep(self) -> list[str]:
-        """Remove what a crash left behind; returns the names. `live` and `previous` stay."""
-        swept = []
+        """Remove what a crash left behind; returns the names. `live` and `previous` stay.
+
+        What cannot be removed (root's files, say) stays, is named with the reason, and is in nobody's way.
+        """
+        swept: list[str] = []
         for leftover in sorted(self.paths.staging.iterdir()):
-            remove_tree(leftover)
-            swept.append(f"staging/{leftover.name}")
+            swept.append(_attempted(f"staging/{leftover.name}", partial(remove_tree, leftover)))
         for manifest in sorted(self.paths.manifests.iterdir()):
             if not self._is_readable(manifest):  # without it, its tree is staged anew
-                remove_tree(manifest)
-                swept.append(f"manifests/{manifest.name}")
+                swept.append(_attempted(f"manifests/{manifest.name}", partial(remove_tree, manifest)))
         keep = self.complete() | {self.live(), self.previous()}
         for tree in sorted(self.paths.releases.iterdir()):
             if tree.name not in keep:
-                self.delete_tree(tree.name)
-                swept.append(f"releases/{tree.name}")
+                swept.append(_attempted(f"releases/{tree.name}", partial(self.delete_tree, tree.name)))
         return swept
 
     # -------------------------------------------------------------------------- reading
@@ -255,6 +256,14 @@ def _locked(directory: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _attempted(name: str, remove: Callable[[], None]) -> str:
+    try:
+        remove()
+    except OSError as error:
+        return f"{name} (it stays: {error.strerror})"
+    return name
 
 
 def _make_movable(tree: Path) -> None:

@@ -180,3 +180,34 @@ def test_a_plain_release_is_healed_from_its_object(tmp_path: Path) -> None:
     heal.check_touched(agent.instance, ["index.html"])
     assert agent.live == PAGES
     agent.stop()
+
+
+def test_what_lies_behind_a_link_is_not_ours_to_remove(agent: Agent, served: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "customers.csv").write_text("precious")
+    shared.chmod(0o750)
+    served.chmod(0o755)
+    (served / "uploads").symlink_to(shared)  # a directory a moment ago: its events are still in the queue
+    heal.check_touched(agent.instance, ["uploads/customers.csv"])
+    assert (shared / "customers.csv").read_text() == "precious"
+    assert shared.stat().st_mode & 0o777 == 0o750
+    assert not (served / "uploads").is_symlink()
+    assert agent.live == PAGES
+
+
+def test_a_link_in_the_place_of_an_asset_directory_is_removed_and_nothing_behind_it(
+    agent: Agent, served: Path, tmp_path: Path
+) -> None:
+    del served
+    directory = agent.settings.state.assets / "assets"
+    elsewhere = tmp_path / "elsewhere"
+    directory.rename(elsewhere)
+    theirs = elsewhere / Path(ASSET).name
+    theirs.unlink()
+    theirs.write_text("theirs")
+    directory.symlink_to(elsewhere)
+    heal.check_touched(agent.instance, [ASSET])
+    assert theirs.read_text() == "theirs"
+    assert not directory.is_symlink()
+    assert agent.assets == {ASSET}

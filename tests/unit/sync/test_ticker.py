@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from s3sync_agent.errors import StoreDenied, StoreUnavailable
-from tests.agents import Agent
+from s3sync_agent.webroot import store
+from tests.agents import Agent, FakeClock
 from tests.fakes import MemoryBucket
 from tests.publisher import Publisher
 from tests.releases import PAGES
@@ -202,3 +203,33 @@ def test_plain_mode_polls_at_its_own_interval(tmp_path: Path) -> None:
     agent.clock.advance(10)
     assert agent.attempt().next_in == 15.0
     agent.stop()
+
+
+def test_a_clock_that_is_off_by_about_the_tolerance_is_said_once_too(tmp_path: Path) -> None:
+    clock = FakeClock()
+    # S3 tells its time in whole seconds: the same difference looks like 1.5 to 2.5 s.
+    bucket = MemoryBucket(clock=lambda: float(int(clock.now() - 1.5)))
+    agent = Agent(tmp_path / "state", bucket, clock)
+    serve(agent, Publisher(bucket))
+    statuses = set()
+    for _ in range(60):
+        clock.advance(5.27)
+        agent.attempt()
+        statuses.add(agent.ticker.status().clock_offset)
+    assert len(agent.reporter.named("clock.off")) == 1
+    assert len(statuses) <= 2
+    agent.stop()
+
+
+def test_a_leftover_that_cannot_be_removed_does_not_keep_the_agent_from_starting(
+    agent: Agent, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(agent, publisher)
+    (agent.settings.state.staging / "made-by-root").mkdir()
+
+    def refuse(_path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(store, "remove_tree", refuse)
+    assert agent.restart() == ["staging/made-by-root (it stays: Operation not permitted)"]
+    assert agent.attempt().error is None
