@@ -66,6 +66,7 @@ def _trees(instance: Instance) -> dict[str, Manifest]:
             found[release] = webroot.manifest(release)
         except ReleaseError as error:
             _report_failure(instance, release, ".s3sync/manifest.json", error)
+            webroot.forget([release])  # incomplete without it, so the next tick stages it anew
     return found
 
 

@@ -206,6 +206,8 @@ _BUILD_DIRECTORIES = {"assets", "static", "_astro", "_nuxt", "_next", "_app", "b
 _IMMUTABLE_DIRECTORIES = ("_next/static/", "_app/immutable/")
 _HEX = re.compile(r"(?:\A|[.\-_~])([0-9a-f]{8,64})(?=[.\-_~]|\Z)")
 _BUNDLER = re.compile(r"[.\-]([A-Za-z0-9_-]{8})\Z")
+# Base32, beside the page itself: esbuild and Angular write `main-5KX3QJ2M.js` to the top.
+_ESBUILD = re.compile(r"-(?=[A-Z]*[2-7])(?=[2-7]*[A-Z])[A-Z2-7]{8}\Z")
 _DATE = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 
 
@@ -230,6 +232,8 @@ def is_immutable(path: str, *, extra: Sequence[str] = (), never: Sequence[str] =
     if any(f"/{known}" in f"/{path}" for known in _IMMUTABLE_DIRECTORIES):
         return True
     if any(_is_hash(token, suffix) for token in _HEX.findall(stem)):
+        return True
+    if suffix in _CODE and _ESBUILD.search(stem):
         return True
     if _BUILD_DIRECTORIES.isdisjoint(directory.split("/")):
         return False

@@ -42,7 +42,8 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`want` should be served now; None when nothing can be named, and what is live stays. `stage` is
-    missing on disk, most urgent first. `activate` is `want` when it is on disk and not live."""
+    missing on disk, most urgent first. `activate` is `want` when it is on disk and not live, or the
+    baseline when nothing is live and `want` cannot be staged."""
 
     want: ReleaseRef | None
     stage: tuple[ReleaseRef, ...]
@@ -61,7 +62,7 @@ def decide(view: View) -> Decision:
         if ref.id not in view.complete and ref.id not in view.broken:
             stage.setdefault(ref.id, ref)
     ready = want is not None and want.id in view.complete and want.id != view.live
-    return Decision(want, tuple(stage.values()), want if ready else None, due)
+    return Decision(want, tuple(stage.values()), want if ready else _substitute(view, want), due)
 
 
 def takes_active(view: View) -> bool:
@@ -82,8 +83,20 @@ def _due(view: View) -> Due | None:
 def _want(view: View, due: Due | None) -> ReleaseRef | None:
     if due is None and takes_active(view):
         return view.pointer.active
+    return _baseline(view)
+
+
+def _baseline(view: View) -> ReleaseRef | None:
     baseline = view.pointer.baseline
     return None if baseline is None or baseline.promotion_id in view.denied else baseline
+
+
+def _substitute(view: View, want: ReleaseRef | None) -> ReleaseRef | None:
+    """A newcomer that cannot stage what it should serves what those serve who could not either."""
+    baseline = _baseline(view)
+    if view.live is not None or want is None or want.id not in view.broken:
+        return None
+    return baseline if baseline is not None and baseline.id in view.complete else None
 
 
 # ----------------------------------------------------------------------------- states

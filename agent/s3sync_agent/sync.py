@@ -122,7 +122,7 @@ class Sync:
             except (ReleaseError, StagingError) as error:
                 setback = setback or error
                 broken.add(ref.id)
-        self._settle(decision)
+        self._settle(decision, broken)
         self._prune(named)
         if setback is not None:
             raise setback
@@ -214,8 +214,12 @@ class Sync:
             retry_in=delay,
         )
 
-    def _settle(self, decision: Decision) -> None:
-        """End the tick in the state that the disk shows."""
+    def _settle(self, decision: Decision, broken: Collection[str]) -> None:
+        """End the tick in the state that the disk shows.
+
+        An instance is healthy with what it should serve, and with an older release where nobody could
+        stage that one from what is in S3: how fresh it is, is another signal.
+        """
         instance = self._instance
         live = instance.webroot.live()
         if decision.due is not None and decision.due.ref.id in instance.webroot.complete():
@@ -229,6 +233,8 @@ class Sync:
             promotion = decision.want.promotion_id
             with instance.swap:
                 instance.remember(serving_promotion=promotion, good=self._good_with(promotion))
+            self._announce_healthy(live)
+        elif live is not None and decision.want is not None and decision.want.id in broken:
             self._announce_healthy(live)
 
     # --------------------------------------------------------------------------- plain

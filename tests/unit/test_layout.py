@@ -187,6 +187,8 @@ def test_what_could_forge_a_line_or_move_a_cursor_is_made_visible(text: str, sho
         "static/vendor-4sCuR3Zx.min.js",
         # esbuild: eight characters of base32
         "dist/app-5KX3QJ2M.js",
+        "main-5KX3QJ2M.js",
+        "chunk-ABCDEF23.mjs",
         # webpack, Create React App, Parcel
         "main.8e0d62a03f.js",
         "static/js/main.073c9b0a.chunk.js",

@@ -20,6 +20,7 @@ def is_pristine(path: Path | str, entry: FileEntry) -> bool:
         return False
     return (
         stat.S_ISREG(found.st_mode)
+        and found.st_mode & 0o444 == 0o444  # nginx is another user
         and found.st_size == entry.size
         and found.st_mtime_ns == layout.mtime_for(entry.sha256) * 1_000_000_000
     )

@@ -182,6 +182,21 @@ def test_a_plain_release_is_healed_from_its_object(tmp_path: Path) -> None:
     agent.stop()
 
 
+def test_a_file_that_nginx_may_not_read_is_replaced(agent: Agent, served: Path) -> None:
+    (served / "index.html").chmod(0)
+    heal.check_everything(agent.instance, hashing=False)
+    assert (served / "index.html").stat().st_mode & 0o777 == 0o444
+    assert agent.live == PAGES
+
+
+def test_a_tree_whose_manifest_was_damaged_is_staged_again(agent: Agent, served: Path) -> None:
+    agent.settings.state.manifest(served.name).write_bytes(b"garbage")
+    heal.check_everything(agent.instance, hashing=True)
+    agent.tick()
+    assert agent.webroot.manifest(served.name).version == "v1"
+    assert agent.live == PAGES
+
+
 def test_what_lies_behind_a_link_is_not_ours_to_remove(agent: Agent, served: Path, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -775,3 +775,20 @@ def test_a_newcomer_that_cannot_stage_the_active_release_serves_the_baseline(
         assert newcomer.healthy
     assert newcomer.sync.wanted() == publisher.ref("v2").id
     newcomer.stop()
+
+
+def test_a_rebooted_instance_that_cannot_stage_the_active_release_is_healthy_with_the_old_one(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    publisher.publish("v1")
+    publisher.promote("v1")
+    agent.tick()
+    publisher.publish("v2", {path: body + b" new" for path, body in PAGES.items()})
+    publisher.promote("v2")
+    bucket.corrupt(publisher.pack_key("v2"))
+    agent.settings.run.healthy.unlink()
+    agent.restart()
+    with pytest.raises(DigestMismatch):
+        agent.tick()
+    assert agent.healthy == agent.webroot.live()
+    assert agent.live == PAGES
