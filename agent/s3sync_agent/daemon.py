@@ -39,6 +39,8 @@ from s3sync_agent.webroot import Webroot
 # The loop counts as stuck when one piece of work takes longer than every time-out and retry of a request.
 STUCK_AFTER = 300.0
 STOP_WITHIN = 1.5
+# While a job runs, how often to look whether it has found an activation that lies ahead.
+LOOK_AHEAD = 1.0
 # Changes come in bursts; look when it has been quiet for so long.
 QUIET = 0.2
 
@@ -125,9 +127,10 @@ class Daemon:
         self._watcher = Watcher(
             lambda _root, path: self._put(Wake.TOUCHED, path), lambda: self._put(Wake.OVERFLOWED)
         )
-        self._config_watcher = Watcher(lambda _root, _path: self._put(Wake.RELOAD), lambda: None)
+        self._config_watcher = Watcher(self._config_touched, lambda: None)
         self._ready = False
         self._reload = False
+        self._sync_now = False
         self._touched: set[str] = set()
         self._look_at: float | None = None
         self._scrub = False
@@ -167,6 +170,7 @@ class Daemon:
                 break
             if message is not None:
                 self._handle(message)
+            self._look_ahead()
             self._activate_due()
             self._give_work()
             self._tell_systemd()
@@ -211,7 +215,9 @@ class Daemon:
     def _deadlines(self) -> list[float]:
         now = self._clock.monotonic()
         deadlines = [now + (self._notifier.watchdog_seconds or 120.0) / 3]
-        if not self._worker.busy:
+        if self._worker.busy:
+            deadlines.append(now + LOOK_AHEAD)
+        else:
             deadlines += [self._poll_at, self._scrub_at]
             deadlines += [self._look_at] if self._look_at is not None else []
         due = self._due_in()
@@ -232,7 +238,7 @@ class Daemon:
             case Wake.RELOAD:
                 self._reload = True
             case Wake.SYNC_NOW:
-                self._poll_at = self._clock.monotonic()
+                self._sync_now = True
             case Wake.TOUCHED:
                 self._touched.add(message.detail)
                 self._look_at = self._clock.monotonic() + QUIET
@@ -256,6 +262,12 @@ class Daemon:
             memory.give_back()
         self._settled_on = live
 
+    def _look_ahead(self) -> None:
+        """A tick may accept a pointer, stage what it names, and go on with something slow: the instant is
+        kept all the same."""
+        if self._worker.busy:
+            self._due = self._sync.next_due() or self._due
+
     def _activate_due(self) -> None:
         """The instant has come: swap now, whatever the worker is doing, then look at everything again."""
         wait = self._due_in()
@@ -272,7 +284,7 @@ class Daemon:
                 message=str(error),
                 hint=error.hint,
             )
-        self._poll_at = self._clock.monotonic()
+        self._sync_now = True
 
     def _give_work(self) -> None:
         """Give an idle worker the most urgent job that is due."""
@@ -282,7 +294,8 @@ class Daemon:
         if self._reload:
             self._reload = False
             self._read_settings()
-        if now >= self._poll_at:
+        if now >= self._poll_at or self._sync_now:
+            self._sync_now = False
             self._worker.give(self._ticker.attempt)
         elif self._scrub or now >= self._scrub_at:
             self._scrub = False
@@ -330,6 +343,13 @@ class Daemon:
         except OSError as error:  # SIGHUP still works
             self._reporter.event("drift.unwatched", reason=f"configuration: {error.strerror}")
 
+    def _config_touched(self, root: Path, path: str) -> None:
+        """Reload, unless it is some other file that lies beside the configuration: our own log, say."""
+        place = Path(path)
+        fragment = place.suffix == ".toml" and place.parent in (Path(), Path("config.d"))
+        if fragment or root / place in self._config_files():
+            self._put(Wake.RELOAD)
+
     def _read_settings(self) -> None:
         """Take new settings; with faults in them the old ones stay in force."""
         try:
@@ -353,13 +373,14 @@ class Daemon:
         old = self._settings
         self._watcher.stop()
         self._instance.webroot.close()
-        self._set_up(settings)
         try:
+            self._set_up(settings)
             self._sync.start()
         except S3SyncError as error:
             self._reporter.event(
                 "config.refused", error=type(error).__name__, message=str(error), hint=error.hint
             )
+            self._instance.webroot.close()
             self._set_up(old)
             self._sync.start()
 

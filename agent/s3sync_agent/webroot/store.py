@@ -67,16 +67,21 @@ class Webroot:
 
         What cannot be removed (root's files, say) stays, is named with the reason, and is in nobody's way.
         """
-        swept: list[str] = []
-        for leftover in sorted(self.paths.staging.iterdir()):
-            swept.append(_attempted(f"staging/{leftover.name}", partial(remove_tree, leftover)))
-        for manifest in sorted(self.paths.manifests.iterdir()):
-            if not self._is_readable(manifest):  # without it, its tree is staged anew
-                swept.append(_attempted(f"manifests/{manifest.name}", partial(remove_tree, manifest)))
+        swept = [
+            _attempted(f"staging/{leftover.name}", partial(remove_tree, leftover))
+            for leftover in sorted(self.paths.staging.iterdir())
+        ]
+        swept += [
+            _attempted(f"manifests/{manifest.name}", partial(remove_tree, manifest))
+            for manifest in sorted(self.paths.manifests.iterdir())
+            if not self._is_readable(manifest)  # without it, its tree is staged anew
+        ]
         keep = self.complete() | {self.live(), self.previous()}
-        for tree in sorted(self.paths.releases.iterdir()):
-            if tree.name not in keep:
-                swept.append(_attempted(f"releases/{tree.name}", partial(self.delete_tree, tree.name)))
+        swept += [
+            _attempted(f"releases/{tree.name}", partial(self.delete_tree, tree.name))
+            for tree in sorted(self.paths.releases.iterdir())
+            if tree.name not in keep
+        ]
         return swept
 
     # -------------------------------------------------------------------------- reading

@@ -1,0 +1,138 @@
+"""The loop's decisions, one at a time; that it runs as a process is tests/integration/test_daemon.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from s3sync_agent.daemon import Daemon, Message, Wake
+from s3sync_agent.notify import Notifier
+from s3sync_agent.settings import Settings, load
+from tests.agents import FakeClock, Recorder
+from tests.fakes import MemoryBucket
+from tests.publisher import Publisher
+from tests.releases import SITE
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def s3(clock: FakeClock) -> MemoryBucket:
+    return MemoryBucket(clock=clock.now)
+
+
+@pytest.fixture
+def reporter() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def overrides(tmp_path: Path) -> dict[str, str]:
+    """The settings that a reload will find."""
+    return {"site": SITE.url, "state_dir": str(tmp_path / "state"), "identity": "i-1"}
+
+
+@pytest.fixture
+def daemon(
+    tmp_path: Path, clock: FakeClock, s3: MemoryBucket, reporter: Recorder, overrides: dict[str, str]
+) -> Iterator[Daemon]:
+    """Started, with a worker that has not begun: a test does the jobs itself."""
+
+    def settings() -> Settings:
+        return load(config=None, environ={}, overrides=overrides)
+
+    daemon = Daemon(
+        settings=settings(),
+        load_settings=settings,
+        config_files=lambda: [tmp_path / "agent.conf"],
+        open_bucket=lambda _settings: s3,
+        make_reporter=lambda _settings: reporter,
+        clock=clock,
+        notifier=Notifier({}),
+    )
+    daemon._start()
+    yield daemon
+    daemon._instance.webroot.close()
+
+
+def waiting(daemon: Daemon) -> list[Wake]:
+    found = []
+    while not daemon._queue.empty():
+        found.append(daemon._queue.get().wake)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "reloads"),
+    [
+        ("agent.conf", True),
+        ("agent.toml", True),
+        ("config.d/10-site.toml", True),
+        ("agent.log", False),
+        ("state/status.json", False),
+        ("state/releases/v1/netlify.toml", False),
+    ],
+)
+def test_only_configuration_is_reloaded(daemon: Daemon, tmp_path: Path, path: str, reloads: bool) -> None:
+    daemon._config_touched(tmp_path, path)
+    assert bool(waiting(daemon)) == reloads
+
+
+def test_settings_that_cannot_be_started_with_leave_the_old_ones_in_force(
+    daemon: Daemon, tmp_path: Path, s3: MemoryBucket, reporter: Recorder, overrides: dict[str, str]
+) -> None:
+    (tmp_path / "file").touch()
+    overrides["run_dir"] = str(tmp_path / "file" / "run")
+    daemon._read_settings()
+    assert "run directory" in reporter.named("config.refused")[0]["message"]
+    publisher = Publisher(s3)
+    release = publisher.publish("v1")
+    publisher.promote("v1")
+    daemon._ticker.attempt()
+    assert daemon._instance.webroot.live() == release
+
+
+def test_an_instant_is_known_while_the_tick_that_brought_it_goes_on(
+    daemon: Daemon, clock: FakeClock, s3: MemoryBucket
+) -> None:
+    publisher = Publisher(s3, now=clock.now())
+    publisher.publish("v1")
+    publisher.promote("v1")
+    daemon._ticker.attempt()
+    due = publisher.publish("v2", {"index.html": b"2"})
+    publisher.publish("v3", {"index.html": b"3"})
+    publisher.promote("v2", activate_in=30)
+    publisher.prepare("v3")
+
+    def slow(_operation: str, key: str) -> None:
+        if key == SITE.manifest("v3"):
+            daemon._worker.busy = True
+            daemon._look_ahead()
+            clock.advance(40)
+            daemon._activate_due()
+            assert daemon._instance.webroot.live() == due
+
+    s3.before = slow
+    assert daemon._ticker.attempt().error is None
+
+
+def is_busy(daemon: Daemon) -> bool:
+    return daemon._worker.busy
+
+
+def test_sync_now_is_not_forgotten_when_a_tick_is_running(daemon: Daemon, clock: FakeClock) -> None:
+    daemon._give_work()
+    assert is_busy(daemon)
+    daemon._handle(Message(Wake.SYNC_NOW))
+    clock.advance(1)
+    daemon._handle(Message(Wake.JOB_DONE, daemon._ticker.attempt()))
+    assert not is_busy(daemon)
+    daemon._give_work()
+    assert is_busy(daemon)
