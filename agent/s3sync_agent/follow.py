@@ -110,7 +110,12 @@ class HasPointer:
     """This is no plain site."""
 
 
-Sight = Candidate | Unsettled | Held | Unchanged | HasPointer
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Nobody has put anything there yet."""
+
+
+Sight = Candidate | Unsettled | Held | Unchanged | HasPointer | Nothing
 
 
 class PlainSource:
@@ -133,6 +138,8 @@ class PlainSource:
         tree = self._list()
         if tree.has_pointer and instance.settings.source == "auto":
             return HasPointer()
+        if not tree.objects and instance.webroot.live() is None:
+            return Nothing()
         made_from = instance.memory.plain
         if made_from is not None and made_from.fingerprint == tree.fingerprint:
             self._fingerprint = ""  # what was settling is undone

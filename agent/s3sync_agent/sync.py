@@ -19,7 +19,7 @@ from s3sync_agent.errors import (
     SourceChanged,
     StagingError,
 )
-from s3sync_agent.follow import Candidate, HasPointer, Held, PlainSource, Unsettled, observe_pointer
+from s3sync_agent.follow import Candidate, HasPointer, Held, Nothing, PlainSource, Unsettled, observe_pointer
 from s3sync_agent.instance import Instance
 from s3sync_agent.machine import Decision, Due, Step, View, decide
 from s3sync_agent.pointer import Document, ReleaseRef, format_time, parse_time
@@ -247,6 +247,9 @@ class Sync:
             if document is None:  # taken away between the two requests: a plain site after all
                 raise SourceChanged("the pointer came and went", hint="it is looked for again")
             return self._pointer_tick(document)
+        if isinstance(sight, Nothing):  # a new site, for which a pointer may come as well
+            instance.step(Step.WAIT)
+            return Outcome(wanted=None)
         if isinstance(sight, Unsettled):
             return self._keep(Step.WAIT, look_again=sight.seconds)
         if isinstance(sight, Held):

@@ -22,6 +22,7 @@ BACKOFF_LIMIT = 60.0
 JITTER = 0.1
 STALE_AFTER = 3
 CLOCK_TOLERANCE = 2.0
+CLOCK_POLLS = 3
 DATE_STEP = 1.0  # S3 tells its time in whole seconds
 STATUS_EVERY = 60.0
 # Without S3, a good tree on disk may be served after this long: an outage must not keep a rebooted
@@ -55,6 +56,7 @@ class Ticker:
         self._outcome: Outcome | None = None
         self._problem: Problem | None = None
         self._clock_offset = 0.0
+        self._times_off = 0
         self._written: tuple[float, Status] | None = None
 
     def attempt(self) -> Attempt:
@@ -119,11 +121,17 @@ class Ticker:
                 seconds=round(clock.monotonic() - self._failing_since, 1),
             )
         self._failures = 0
+        self._note_clock()
+
+    def _note_clock(self) -> None:
+        """Three polls in a row, because the Date of one slow answer is as old as the answer was slow."""
+        clock = self._instance.clock
         server_time = self._instance.bucket.server_time()
         offset = round(server_time - clock.now(), 1) if server_time is not None else 0.0
         if self._clock_offset and abs(offset - self._clock_offset) <= DATE_STEP:
             offset = self._clock_offset  # the same as before, as far as whole seconds can tell
-        offset = offset if abs(offset) > CLOCK_TOLERANCE else 0.0
+        self._times_off = self._times_off + 1 if abs(offset) > CLOCK_TOLERANCE else 0
+        offset = offset if self._times_off >= CLOCK_POLLS else 0.0
         if offset and not self._clock_offset:
             self._instance.reporter.event("clock.off", seconds=offset)
         self._clock_offset = offset

@@ -77,8 +77,10 @@ class _Walk:
             self._unreadable(relative, error)
 
     def _wanted(self, relative: str, name: str) -> bool:
-        if name in LEFT_OUT:
-            self._find("warning", relative, "left-out", "left out: a desktop wrote it, no site needs it")
+        if name in LEFT_OUT or name.startswith(".#"):  # the latter: Emacs, while a buffer is unsaved
+            self._find(
+                "warning", relative, "left-out", "left out: a desktop or editor wrote it, no site needs it"
+            )
         elif name == ".git":
             self._find("error", relative, "git-folder", "this is a Git work tree, not a built site")
         elif layout.is_reserved(relative):

@@ -56,6 +56,19 @@ def test_bare_files_are_served_once_they_have_settled(plain: Agent, s3: MemoryBu
     assert plain.healthy == plain.webroot.live()
 
 
+def test_a_site_with_nothing_in_it_yet_is_waited_for_and_no_warning(plain: Agent, s3: MemoryBucket) -> None:
+    attempt = plain.attempt()
+    assert attempt.error is None
+    assert attempt.next_in == plain.settings.poll_interval
+    assert plain.instance.state.value == "waiting"
+    assert plain.reporter.events == []
+    publisher = Publisher(s3)
+    publisher.publish("v1", PAGES)
+    publisher.promote("v1")
+    plain.attempt()
+    assert plain.live == PAGES
+
+
 def test_an_idle_plain_tick_is_one_listing(plain: Agent, s3: MemoryBucket) -> None:
     push(s3, CURRENT, PAGES)
     settle(plain)
@@ -125,7 +138,7 @@ def test_a_first_push_by_way_of_releases_interrupted_at_any_object_is_never_serv
     push(s3, SITE.release("20261122T100000Z"), PAGES)
     push(s3, CURRENT, dict(list(PAGES.items())[:done]))
     outcome = settle(plain)
-    assert outcome.held
+    assert bool(outcome.held) == (done > 0)
     assert plain.webroot.live() is None
     assert not plain.healthy
 
