@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from botocore.exceptions import ClientError
 
 from bench.figures import Figure, figure
 from bench.world import Instance, World, timed
+from s3sync_agent.layout import parse_site
 from tests.agent_process import AgentProcess, running
 from tests.counting import counted
 
@@ -15,6 +19,7 @@ RSS_BUDGET = 70.0
 IDLE_BUDGET = 0.1
 POLL_BUDGET = 2.0
 _SETTLE_SECONDS = 3.0  # after the first tick: watches are placed, memory is given back
+_BARE = 20  # requests
 _FAST = "0.2"  # the shortest interval there is, for many polls in little time
 _WATCHDOG = {"WATCHDOG_USEC": "120000000"}  # as in the shipped unit
 
@@ -27,6 +32,7 @@ def measure(world: World) -> Iterator[Figure]:
     instance = world.new_instance(site)
     yield from _after_a_cold_start(world, instance)
     yield from _polls(world, instance)
+    yield figure("a bare botocore 304, as often", "ms", [_bare_304(world, site) for _ in range(world.runs)])
 
 
 def _after_a_cold_start(world: World, instance: Instance) -> Iterator[Figure]:
@@ -63,6 +69,20 @@ def _polls(world: World, instance: Instance) -> Iterator[Figure]:
     yield figure("no-op poll", "ms", milliseconds, POLL_BUDGET)
     yield figure("no-op polls, written to the disk", "bytes", written, budget=0)
     yield figure("no-op polls, touched in the state directory", "files", [changed], budget=0)
+
+
+def _bare_304(world: World, url: str) -> float:
+    """The limit below the agent: milliseconds of CPU for the same question, after the same pause."""
+    site = parse_site(url)
+    etag = world.server.admin.head_object(Bucket=site.bucket, Key=site.pointer)["ETag"]
+    used = 0.0
+    for _ in range(_BARE):
+        time.sleep(float(_FAST))
+        before = time.thread_time()
+        with suppress(ClientError):  # 304 is one
+            world.server.admin.get_object(Bucket=site.bucket, Key=site.pointer, IfNoneMatch=etag)
+        used += time.thread_time() - before
+    return used * 1000 / _BARE
 
 
 def _await_ready(agent: AgentProcess) -> None:
