@@ -10,10 +10,8 @@ import contextlib
 import os
 import random
 import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -30,11 +28,12 @@ from s3sync_agent.heal import check_everything, check_touched
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.machine import Due
 from s3sync_agent.notify import Notifier
-from s3sync_agent.report import Reporter
+from s3sync_agent.report import Reporter, one_line
 from s3sync_agent.settings import Settings
 from s3sync_agent.sync import Sync
 from s3sync_agent.ticker import Attempt, Ticker
 from s3sync_agent.webroot import Webroot
+from s3sync_agent.worker import Worker
 
 # The loop counts as stuck when one piece of work takes longer than every time-out and retry of a request.
 STUCK_AFTER = 300.0
@@ -58,48 +57,6 @@ class Wake(Enum):
 class Message:
     wake: Wake
     detail: Any = None
-
-
-class Worker:
-    """Does one job at a time in a thread of its own."""
-
-    def __init__(self, clock: Clock, done: Callable[[Any], None]) -> None:
-        self._clock = clock
-        self._done = done
-        self._jobs: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
-        self.busy = False
-        self.progress_at = clock.monotonic()
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def beat(self) -> None:
-        """Progress of a long job; raises Stopped when there should be no more of it."""
-        self.progress_at = self._clock.monotonic()
-        if self._stopping.is_set():
-            raise Stopped
-
-    def give(self, job: Callable[[], Any]) -> None:
-        self.busy = True
-        self.progress_at = self._clock.monotonic()
-        self._jobs.put(job)
-
-    def stop(self, within: float) -> bool:
-        """Ask it to stop; whether it did."""
-        self._stopping.set()
-        self._jobs.put(None)
-        self._thread.join(within)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                result = job()
-            except Stopped:
-                return
-            self._done(result)
 
 
 class Daemon:
@@ -394,23 +351,7 @@ class Daemon:
             self._notifier.send("WATCHDOG=1")
 
     def _status_line(self) -> str:
-        """What `systemctl status` shows."""
-        status = self._ticker.status()
-        if status.serving:
-            since = (
-                datetime.fromisoformat(status.serving_since) if status.serving_since else datetime.now(UTC)
-            )
-            line = f"serving {status.serving} since {since:%H:%M:%S}"
-        else:
-            line = "serving nothing yet"
-        if status.wanted and status.wanted != status.serving:
-            line += f", wanted {status.wanted}, behind {status.behind_seconds:.0f} s"
-        if status.because:
-            line += f": {status.because}"
-        elif status.polled_at:
-            ago = self._clock.now() - datetime.fromisoformat(status.polled_at).timestamp()
-            line += f"; polled {max(0.0, ago):.0f} s ago"
-        return "STATUS=" + line.replace("\n", " ")[:400]
+        return "STATUS=" + one_line(self._ticker.status(), now=self._clock.now())
 
     def _stop(self) -> None:
         """End within two seconds. What the worker was staging is swept at the next start."""

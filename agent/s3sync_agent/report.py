@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +47,27 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     activate_at: str
     clock_offset: float
     problem: Problem | None
+
+
+def one_line(status: Status, *, now: float) -> str:
+    """The status for `systemctl status`: serving X since, wanted Y, behind Z, because W."""
+    if status.serving:
+        since = (
+            datetime.fromisoformat(status.serving_since).strftime(" since %H:%M:%S")
+            if status.serving_since
+            else ""
+        )
+        line = f"serving {status.serving}{since}"
+    else:
+        line = "serving nothing yet"
+    if status.wanted and status.wanted != status.serving:
+        line += f", wanted {status.wanted}, behind {status.behind_seconds:.0f} s"
+    if status.because:
+        line += f": {status.because}"
+    elif status.polled_at:
+        ago = max(0.0, now - datetime.fromisoformat(status.polled_at).timestamp())
+        line += f"; polled {ago:.0f} s ago"
+    return layout.escape(line)[:400]
 
 
 class Reporter(Protocol):
