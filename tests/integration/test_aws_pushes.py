@@ -197,7 +197,7 @@ def test_aws_s3_sync_delete_over_the_pointer_is_told_and_the_site_stays(
         assert nginx.get("/healthz").status == 200
 
         site.s3sync("promote", "v1", "--now")
-        agent.wait_for("poll.recovered")
+        agent.wait_for("poll.changed", count=2)
         assert site.live() == ONE
         publish_here(site, "v2")
         promote_here(site, "v2")

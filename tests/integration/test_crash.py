@@ -54,7 +54,7 @@ PLACES = {
     "first": ("assets.linked", *_STAGING, *_ACTIVATING),
     "update": ("assets.linked", *_STAGING, *_ACTIVATING),
     "rollback": _ACTIVATING,
-    "prune": ("prune.moved", "prune.deleted"),
+    "prune": ("prune.retained", "prune.moved", "prune.deleted"),
     "heal": ("repair.before", "repair.after"),
 }
 
