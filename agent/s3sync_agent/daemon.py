@@ -7,6 +7,7 @@ that can wake it is a message in one queue; signal handlers only put one there.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
@@ -42,6 +43,9 @@ STOP_WITHIN = 1.5
 LOOK_AHEAD = 1.0
 # Changes come in bursts; look when it has been quiet for so long.
 QUIET = 0.2
+QUIET_AT_MOST = 2.0
+# Where the kernel has not enough watches, everything is hashed this often, in seconds.
+SCRUB_UNWATCHED = 3600.0
 
 
 class Wake(Enum):
@@ -84,14 +88,15 @@ class Daemon:
         self._watcher = Watcher(
             lambda _root, path: self._put(Wake.TOUCHED, path), lambda: self._put(Wake.OVERFLOWED)
         )
-        self._config_watcher = Watcher(self._config_touched, lambda: None)
+        self._config_watcher = Watcher(self._config_touched, lambda: None, recursive=False)
         self._ready = False
         self._reload = False
         self._sync_now = False
         self._touched: set[str] = set()
+        self._touched_at = math.inf
         self._look_at: float | None = None
         self._scrub = False
-        self._unwatched = False
+        self._unwatched: str | None = None
         self._set_up(settings)
 
     def _set_up(self, settings: Settings) -> None:
@@ -198,7 +203,9 @@ class Daemon:
                 self._sync_now = True
             case Wake.TOUCHED:
                 self._touched.add(message.detail)
-                self._look_at = self._clock.monotonic() + QUIET
+                now = self._clock.monotonic()
+                self._touched_at = min(self._touched_at, now)
+                self._look_at = min(now + QUIET, self._touched_at + QUIET_AT_MOST)
             case Wake.OVERFLOWED:
                 self._scrub = True
             case Wake.STOP:
@@ -259,7 +266,7 @@ class Daemon:
             self._scrub_at = now + self._settings.scrub_interval
             self._worker.give(self._guarded(lambda: check_everything(self._instance, hashing=True)))
         elif self._look_at is not None and now >= self._look_at:
-            touched, self._touched, self._look_at = self._touched, set(), None
+            touched, self._touched, self._look_at, self._touched_at = self._touched, set(), None, math.inf
             self._worker.give(self._guarded(lambda: check_touched(self._instance, touched)))
 
     def _guarded(self, job: Callable[[], Any]) -> Callable[[], None]:
@@ -284,14 +291,14 @@ class Daemon:
         if self._settings.drift == "off" or live is None:
             self._watcher.stop()
             return
+        if live == self._unwatched:  # it did not work for this tree; trying costs a walk through it
+            self._scrub_at = min(self._scrub_at, self._clock.monotonic() + SCRUB_UNWATCHED)
+            return
         try:
             self._watcher.watch((self._settings.state.release(live), self._settings.state.assets))
-            self._unwatched = False
         except OSError as error:
-            if not self._unwatched:
-                self._reporter.event("drift.unwatched", reason=error.strerror or str(error))
-            self._unwatched = True
-            self._scrub_at = min(self._scrub_at, self._clock.monotonic() + 3600.0)
+            self._unwatched = live
+            self._reporter.event("drift.unwatched", reason=error.strerror or str(error))
 
     def _watch_config(self) -> None:
         roots = tuple(sorted({path.parent for path in self._config_files()}))

@@ -135,15 +135,24 @@ class Watcher(FileSystemEventHandler):
     """Watches directories. Calls `touched(directory, relative path)` from a thread of its own, and
     `overflowed` when events were lost, so that everything has to be looked at."""
 
-    def __init__(self, touched: Callable[[Path, str], None], overflowed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        touched: Callable[[Path, str], None],
+        overflowed: Callable[[], None],
+        *,
+        recursive: bool = True,
+    ) -> None:
+        self._recursive = recursive
         self._touched = touched
         self._overflow = _Overflow(overflowed)
         self._observer: BaseObserver | None = None
         self._roots: tuple[Path, ...] = ()
 
     def watch(self, roots: tuple[Path, ...]) -> None:
-        """Watch exactly these directories and all below. Raises OSError when the kernel has not
-        enough watches; nothing is watched then."""
+        """Watch exactly these directories, and all below when recursive.
+
+        Raises OSError when the kernel has not enough watches; nothing is watched then.
+        """
         if roots == self._roots and self._observer is not None:
             return
         self.stop()
@@ -152,7 +161,10 @@ class Watcher(FileSystemEventHandler):
         try:
             observer.start()
             for root in roots:
-                observer.schedule(self, str(root), recursive=True, event_filter=_EVENTS)
+                observer.schedule(self, str(root), recursive=self._recursive, event_filter=_EVENTS)
+            # watchdog keeps it to itself when the kernel runs out of watches below a root; one more root
+            # shows whether there was one left.
+            observer.schedule(self, str(roots[0].parent), recursive=False, event_filter=[FileMovedEvent])
         except OSError:
             observer.stop()
             logging.getLogger("watchdog").removeHandler(self._overflow)

@@ -24,6 +24,7 @@ NAMES = (
     "activate.before",
     "activate.after",
     "healthy.before",
+    "prune.retained",
     "prune.moved",
     "prune.deleted",
     "repair.before",

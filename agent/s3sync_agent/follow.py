@@ -69,7 +69,7 @@ def _lost(instance: Instance, accepted: Document | None) -> PointerLost:
     return PointerLost(
         f"the pointer at {place} is gone",
         hint="`aws s3 sync --delete` to current/ removes it; put it back with "
-        "`s3sync promote VERSION --now`; the live release stays",
+        "`s3sync promote VERSION --now`, or set source = plain to serve bare files; the live release stays",
     )
 
 

@@ -14,8 +14,8 @@ from s3sync_agent.instance import Instance
 from s3sync_agent.plain import Object
 from s3sync_agent.plan import directories_of, make_plan
 from s3sync_agent.release import FileEntry, Manifest
-from s3sync_agent.stage import disk_errors, sync_assets
-from s3sync_agent.webroot import Inventory
+from s3sync_agent.stage import sync_assets
+from s3sync_agent.webroot import Inventory, disk_errors
 from s3sync_agent.webroot.staging import Staging, is_pristine, remove_tree
 
 
@@ -164,7 +164,7 @@ def _heal_assets(instance: Instance, touched: set[str] | None, *, hashing: bool)
         return
     webroot = instance.webroot
     root = webroot.paths.assets
-    union = retention.union(webroot.manifests().values())
+    union = retention.union(webroot.manifests().values(), webroot.retained())
     with disk_errors("assets"):
         for path, entry in union.items():
             if touched is not None and path not in touched:

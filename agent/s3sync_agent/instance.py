@@ -15,7 +15,7 @@ from s3sync_agent.machine import State, Step, advance
 from s3sync_agent.pointer import Document
 from s3sync_agent.report import Reporter
 from s3sync_agent.settings import Settings
-from s3sync_agent.webroot import Webroot
+from s3sync_agent.webroot import Webroot, disk_errors
 from s3sync_agent.webroot import state as memory
 
 
@@ -47,8 +47,12 @@ class Instance:
         return document if document and document.pointer.site == self.settings.site.url else None
 
     def remember(self, **changes: Any) -> None:
-        """Change what is remembered, durably; nothing is written when nothing changes."""
+        """Change what is remembered, durably; nothing is written when nothing changes.
+
+        Raises DiskFull, StagingError; then nothing is remembered.
+        """
         changed = msgspec.structs.replace(self.memory, **changes)
         if changed != self.memory:
-            self.webroot.save_state(changed)
+            with disk_errors("state.json"):
+                self.webroot.save_state(changed)
             self.memory = changed

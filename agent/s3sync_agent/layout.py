@@ -316,6 +316,11 @@ class StatePaths:
     def state(self) -> Path:
         return self.root / "state.json"
 
+    @property
+    def retained(self) -> Path:
+        """The immutable files of releases whose trees are gone, and until when they stay."""
+        return self.root / "retained.json"
+
     def release(self, release: str) -> Path:
         return self.releases / release
 

@@ -115,9 +115,10 @@ def first_difference(
 ) -> str:
     """How `current/` differs from one `releases/<version>/`, or "" when it does not.
 
-    Both are sorted by key; `release` is consumed only up to the first difference. ETags are
-    compared only when both are MD5 (a multipart upload's is not) and `etags_comparable` (an
-    object encrypted by KMS has an ETag of its own).
+    Both are sorted by key; `release` is consumed only up to the first difference. ETags that differ
+    say nothing when one is not MD5 (a multipart upload's), or when they are not `etags_comparable` (an
+    object encrypted by KMS has an ETag of its own). Then a copy made after its release counts as
+    equal, and anything older as what an interrupted copy has not reached.
     """
     theirs = (
         Object(item.key[len(prefix) :], item.size, item.etag, item.last_modified)
@@ -132,9 +133,12 @@ def first_difference(
             return f"{layout.escape(other.path)} is missing in current/"
         if mine.size != other.size:
             return f"{layout.escape(mine.path)} has another size"
-        both_md5 = _MD5.match(mine.etag) and _MD5.match(other.etag)
-        if etags_comparable and both_md5 and mine.etag != other.etag:
+        if mine.etag == other.etag:
+            continue
+        if etags_comparable and _MD5.match(mine.etag) and _MD5.match(other.etag):
             return f"{layout.escape(mine.path)} has other content"
+        if mine.last_modified < other.last_modified:
+            return f"{layout.escape(mine.path)} is older than the release"
     left = next(theirs, None)
     return f"{layout.escape(left.path)} is missing in current/" if left else ""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
+
 from s3sync_agent import layout
 from s3sync_agent.pointer import Pointer, rollback_target
 from s3sync_agent.release import FileEntry, Manifest
@@ -22,46 +24,62 @@ def trees_to_prune(
     return others[: max(0, len(others) - room)]
 
 
-def manifests_to_forget(
-    known: Collection[str],
-    *,
-    on_disk: Collection[str],
-    retired: Mapping[str, float],
-    now: float,
-    keep_releases: int,
-    keep_seconds: float,
-) -> list[str]:
-    """The release ids whose assets need not be found any more.
+class RetainedAsset(msgspec.Struct, frozen=True, gc=False):
+    """An immutable file of a release whose tree is gone; it stays until then, in unix seconds."""
 
-    A manifest outlives its tree for as long as pages rendered from the release may be open in
-    browsers: it goes when it is neither among the `keep_releases` newest nor younger than
-    `keep_seconds`.
+    path: str
+    size: int
+    sha256: str
+    until: float
+
+    def entry(self) -> FileEntry:
+        return FileEntry(
+            path=self.path,
+            size=self.size,
+            sha256=self.sha256,
+            offset=0,
+            length=0,
+            encoding="identity",
+            immutable=True,
+        )
+
+
+def retain(
+    before: Iterable[RetainedAsset], leaving: Iterable[Manifest], *, now: float, keep_seconds: float
+) -> tuple[RetainedAsset, ...]:
+    """What stays reachable when the trees of `leaving` go, sorted by path.
+
+    Pages rendered from a release may be open in browsers for `keep_seconds` after its tree went. One line a
+    path, however many releases held it.
     """
-    gone = sorted(set(known) - set(on_disk), key=lambda id_: retired.get(id_, 0.0), reverse=True)
-    room = max(0, keep_releases - len(set(on_disk)))
-    return [id_ for id_ in gone[room:] if now - retired.get(id_, 0.0) >= keep_seconds]
+    kept = {asset.path: asset for asset in before if asset.until > now}
+    for manifest in leaving:
+        for entry in manifest.files:
+            if entry.immutable:
+                kept[entry.path] = RetainedAsset(entry.path, entry.size, entry.sha256, now + keep_seconds)
+    return tuple(kept[path] for path in sorted(kept))
 
 
-def union(manifests: Iterable[Manifest]) -> dict[str, FileEntry]:
+def union(manifests: Iterable[Manifest], retained: Iterable[RetainedAsset] = ()) -> dict[str, FileEntry]:
     """The immutable files of all these releases, by path.
 
-    A path whose bytes differ between two of them is not immutable whatever it is called, and a
-    path that is a directory elsewhere cannot be a file here: both are served from `live`.
+    A path whose bytes differ between two of them, or that one of them calls mutable, is not immutable
+    whatever it is called, and a path that is a directory elsewhere cannot be a file here: both are
+    served from `live`.
     """
     content: dict[str, str] = {}
     marked: dict[str, FileEntry] = {}
-    differing: set[str] = set()
+    refused: set[str] = set()
     directories: set[str] = set()
-    for manifest in manifests:
-        for entry in manifest.files:
-            if content.setdefault(entry.path, entry.sha256) != entry.sha256:
-                differing.add(entry.path)
+    releases = (manifest.files for manifest in manifests)
+    for files in (*releases, [asset.entry() for asset in retained]):
+        for entry in files:
+            if content.setdefault(entry.path, entry.sha256) != entry.sha256 or not entry.immutable:
+                refused.add(entry.path)
             if entry.immutable:
                 marked[entry.path] = entry
                 directories.update(layout.parents(entry.path))
-    return {
-        path: entry for path, entry in marked.items() if path not in differing and path not in directories
-    }
+    return {path: entry for path, entry in marked.items() if path not in refused and path not in directories}
 
 
 def releases_to_prune(published: Mapping[str, float], pointer: Pointer, keep: int) -> list[str]:

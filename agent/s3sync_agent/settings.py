@@ -7,6 +7,7 @@ made from it.
 
 from __future__ import annotations
 
+import re
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
@@ -233,6 +234,10 @@ class Given:
     value: object
 
 
+# A secret that was given under a wrong name must not reach a log.
+_SECRET = re.compile("key|secret|token|passw|credential", re.IGNORECASE)
+
+
 @dataclass(slots=True)
 class Faults:
     """Faults found so far; each is one line: place, key, value, reason, what to do."""
@@ -240,7 +245,7 @@ class Faults:
     lines: list[str] = field(default_factory=list)
 
     def add(self, place: str, key: str, value: object, reason: str) -> None:
-        shown = layout.escape(repr(value))[:80]
+        shown = "(not shown)" if _SECRET.search(key) else layout.escape(repr(value))[:80]
         self.lines.append(f"{place}: {layout.escape(key)} = {shown}: {reason}")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from s3sync_agent import failpoints, layout, plain, retention
-from s3sync_agent.errors import DiskFull, ManifestInvalid, ObjectMissing, ReleaseMissing, StagingError
+from s3sync_agent.errors import DiskFull, ManifestInvalid, ObjectMissing, ReleaseMissing
 from s3sync_agent.fetch import fetch_objects, fetch_pack
 from s3sync_agent.instance import Instance
 from s3sync_agent.machine import Step
@@ -24,8 +23,12 @@ from s3sync_agent.release import (
     new_manifest,
     parse_manifest,
 )
-from s3sync_agent.webroot import Inventory
+from s3sync_agent.webroot import Inventory, disk_errors
 from s3sync_agent.webroot.staging import Staging
+
+# Left free, so that links, state and repairs can still be written when the disk is as good as full.
+RESERVE_BYTES = 2 * 1024 * 1024
+RESERVE_INODES = 64
 
 # Makes room by removing old releases; called before a release is refused for lack of it.
 MakeRoom = Callable[[], None]
@@ -139,26 +142,21 @@ def _on_disk(instance: Instance, entries: Collection[FileEntry]) -> dict[str, st
 
 
 def _inventory(instance: Instance, wanted: Collection[str]) -> Inventory:
-    inventory = Inventory()
+    """Where the content of `wanted` (digests) is on this instance: in trees, and among the assets."""
     webroot = instance.webroot
-    trees = webroot.complete()
+    inventory = Inventory()
     for release, manifest in webroot.manifests().items():
-        if release in trees:
-            inventory.add(webroot.paths.release(release), manifest.files, wanted)
-        else:  # its immutable files may still be among the assets
-            kept = (entry for entry in manifest.files if entry.immutable)
-            inventory.add(webroot.paths.assets, kept, wanted)
+        inventory.add(webroot.paths.release(release), manifest.files, wanted)
+    retained = (asset.entry() for asset in webroot.retained())
+    inventory.add(webroot.paths.assets, retained, wanted)
     return inventory
 
 
 def _known_objects(instance: Instance) -> dict[tuple[str, str, int], FileEntry]:
     """What earlier plain releases were made from: the same key with the same ETag is the same file."""
-    webroot = instance.webroot
-    trees = webroot.complete()
     return {
         (entry.path, entry.etag, entry.size): entry
-        for release, manifest in webroot.manifests().items()
-        if release in trees
+        for manifest in instance.webroot.manifests().values()
         for entry in manifest.files
         if entry.etag
     }
@@ -190,11 +188,15 @@ def _fit(
 
 def _shortage(instance: Instance, needed: Need) -> str:
     space = instance.webroot.space()
-    if needed.size > space.size:
-        return f"it needs {needed.size:,} bytes, {space.size:,} are free"
-    if space.inodes is not None and needed.inodes > space.inodes:
+    if needed.size + RESERVE_BYTES > space.size:
+        return f"it needs {_mebibytes(needed.size)} of bytes, {_mebibytes(space.size)} are free"
+    if space.inodes is not None and needed.inodes + RESERVE_INODES > space.inodes:
         return f"it needs {needed.inodes:,} inodes, {space.inodes:,} are free"
     return ""
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
 
 
 @contextmanager
@@ -210,24 +212,6 @@ def _tree(instance: Instance, name: str, manifest: Manifest) -> Iterator[tuple[S
         except BaseException:
             instance.webroot.discard(staging)
             raise
-
-
-@contextmanager
-def disk_errors(name: str) -> Iterator[None]:
-    """What the disk says, as our errors."""
-    try:
-        yield
-    except OSError as error:
-        where = f" at {error.filename}" if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(
-                f"the disk became full while {name} was staged{where}",
-                hint="something else writes to this file system too; free space there",
-            ) from error
-        raise StagingError(
-            f"{name} cannot be written{where}: {error.strerror}",
-            hint="state_dir must be writable for the agent's user, and its disk healthy (see dmesg)",
-        ) from error
 
 
 def _link_known(instance: Instance, staging: Staging, have: dict[str, str]) -> None:
@@ -257,16 +241,14 @@ def sync_assets(instance: Instance, staged: tuple[Staging, Manifest] | None = No
     webroot = instance.webroot
     manifests = webroot.manifests()
     known = [*manifests.values(), *([staged[1]] if staged else [])]
-    wanted = retention.union(known)
+    wanted = retention.union(known, webroot.retained())
     digests = {entry.sha256 for entry in wanted.values()}
     inventory = Inventory()
     if staged is not None:
         inventory.add(staged[0].root, staged[1].files, digests)
-    trees = webroot.complete()
-    for release in sorted(trees & manifests.keys()):
-        inventory.add(webroot.paths.release(release), manifests[release].files, digests)
-    with instance.swap:
-        webroot.sync_assets(wanted, inventory.pristine)
+    for release, manifest in manifests.items():
+        inventory.add(webroot.paths.release(release), manifest.files, digests)
+    webroot.sync_assets(wanted, inventory.pristine)
 
 
 def _plain_manifest(tree: plain.Tree, version: str, digests: dict[str, str]) -> Manifest:

@@ -5,13 +5,16 @@ A tick that fails changes nothing that is served.
 
 from __future__ import annotations
 
+import math
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from s3sync_agent import layout, retention
 from s3sync_agent.errors import (
     ConfigError,
+    DiskFull,
     PointerLost,
     ReleaseError,
     ReleaseRefused,
@@ -24,12 +27,15 @@ from s3sync_agent.instance import Instance
 from s3sync_agent.machine import Decision, Due, Step, View, decide
 from s3sync_agent.pointer import Document, ReleaseRef, format_time, parse_time
 from s3sync_agent.report import set_healthy
-from s3sync_agent.stage import disk_errors, stage_plain, stage_release, sync_assets
+from s3sync_agent.stage import stage_plain, stage_release, sync_assets
+from s3sync_agent.webroot import disk_errors
 from s3sync_agent.webroot.state import REMEMBERED, PlainRelease
 
 # A release that could not be staged is tried again after this long, doubling up to the limit. The
 # pointer is asked for all the while: a newer one is taken at once.
 RETRY_FIRST, RETRY_LIMIT = 5.0, 60.0
+
+Staged = TypeVar("Staged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class Sync:
         self._instance = instance
         self._plain = PlainSource(instance)
         self._setbacks: dict[str, Setback] = {}
+        self._assets_until = math.inf
 
     def start(self) -> list[str]:
         """Take the state directory over as it is found; returns what was swept.
@@ -77,6 +84,7 @@ class Sync:
             ) from error
         swept = instance.webroot.sweep()
         instance.memory = instance.webroot.state()
+        self._assets_until = _first_end(instance.webroot.retained())
         with disk_errors("assets"):
             sync_assets(instance)
         if instance.webroot.live() is None:
@@ -93,13 +101,22 @@ class Sync:
         if self._is_plain_site():
             return self._plain_tick()
         try:
-            document = observe_pointer(self._instance)
+            document = self._observe_pointer()
         except PointerLost:
             raise
         except S3SyncError:  # what was accepted stays in force, also what has become due meanwhile
             self.activate_due()
             raise
         return self._plain_tick() if document is None else self._pointer_tick(document)
+
+    def _observe_pointer(self) -> Document | None:
+        """Where the disk is too full to remember a new pointer, old releases go first."""
+        try:
+            return observe_pointer(self._instance)
+        except DiskFull:
+            accepted = self._instance.accepted()
+            self._make_room({ref.id for ref in accepted.pointer.named()} if accepted else set())
+            return observe_pointer(self._instance)
 
     def _is_plain_site(self) -> bool:
         source = self._instance.settings.source
@@ -183,22 +200,30 @@ class Sync:
         )
 
     def _stage(self, document: Document, ref: ReleaseRef) -> None:
-        """Stage one release, or raise the error of the last try while it is too early for another."""
-        clock = self._instance.clock
-        before = self._setbacks.get(ref.id)
-        if before is not None and clock.monotonic() < before.again_at:
-            raise before.error
         protected = {named.id for named in document.pointer.named()}
+        self._unless_just_failed(
+            ref.id, lambda: stage_release(self._instance, ref, lambda: self._make_room(protected))
+        )
+
+    def _unless_just_failed(self, release: str, stage: Callable[[], Staged]) -> Staged:
+        """Stage something, or raise the error of the last try while it is too early for another."""
+        clock = self._instance.clock
+        before = self._setbacks.get(release)
+        if before is not None and clock.monotonic() < before.again_at:
+            raise before.error.with_traceback(None)
         try:
-            stage_release(self._instance, ref, lambda: self._make_room(protected))
+            staged = stage()
+        except SourceChanged:  # nothing failed; what is there now is another tree
+            raise
         except (ReleaseError, StagingError) as error:
             traceback.clear_frames(error.__traceback__)  # they hold the manifest, and the error is kept
             delay = min(RETRY_LIMIT, before.delay * 2) if before else RETRY_FIRST
-            self._setbacks[ref.id] = Setback(error, clock.monotonic() + delay, delay)
-            if before is None or str(before.error) != str(error):
-                self._report_setback(ref.id, error, delay)
+            self._setbacks[release] = Setback(error, clock.monotonic() + delay, delay)
+            if before is None or type(before.error) is not type(error):
+                self._report_setback(release, error, delay)
             raise
-        self._setbacks.pop(ref.id, None)
+        self._setbacks.pop(release, None)
+        return staged
 
     def was_said(self, error: S3SyncError) -> bool:
         """Whether `stage.failed` has told about this error already."""
@@ -272,12 +297,17 @@ class Sync:
 
     def _stage_plain(self, sight: Candidate) -> str:
         live = self._instance.webroot.live()
-        release = stage_plain(
-            self._instance,
-            sight.tree,
-            version=sight.version,
-            make_room=lambda: self._make_room({live} if live else set()),
-            unchanged=lambda: self._plain.confirm(sight.tree),
+        tree = sight.tree
+        self._setbacks = {key: kept for key, kept in self._setbacks.items() if key == tree.fingerprint}
+        release = self._unless_just_failed(
+            tree.fingerprint,
+            lambda: stage_plain(
+                self._instance,
+                tree,
+                version=sight.version,
+                make_room=lambda: self._make_room({live} if live else set()),
+                unchanged=lambda: self._plain.confirm(tree),
+            ),
         )
         with self._instance.swap:
             before = self._instance.memory.plain
@@ -344,35 +374,56 @@ class Sync:
         self._prune(protected, keep=0)
 
     def _prune(self, named: Collection[str], keep: int | None = None) -> None:
+        """Delete what is neither needed nor within `keep` (default: keep_releases), slow work last."""
         instance = self._instance
         webroot, settings = instance.webroot, instance.settings
-        with instance.swap, disk_errors("prune"):
-            protected = {*named, webroot.live(), webroot.previous()} - {None}
-            retired = instance.memory.retired
+        now = instance.clock.now()
+        with instance.swap:
+            protected = {id_ for id_ in (*named, webroot.live(), webroot.previous()) if id_}
+            self._date_strays(webroot.complete() - protected, now)
             pruned = retention.trees_to_prune(
                 webroot.complete(),
-                protected=[name for name in protected if name is not None],
-                retired=retired,
+                protected=protected,
+                retired=instance.memory.retired,
                 keep=settings.keep_releases if keep is None else keep,
             )
-            for release in pruned:
-                webroot.delete_tree(release)
-        forgotten = retention.manifests_to_forget(
-            [path.stem for path in settings.state.manifests.glob("*.json")],
-            on_disk=webroot.complete(),
-            retired=retired,
-            now=instance.clock.now(),
-            keep_releases=settings.keep_releases,
-            keep_seconds=settings.asset_retention,
-        )
-        if not pruned and not forgotten:
+        if not pruned and now < self._assets_until:
             return
-        with instance.swap, disk_errors("prune"):
-            webroot.forget(forgotten)
-            instance.remember(retired={k: v for k, v in retired.items() if k not in forgotten})
+        with disk_errors("prune"):
+            self._retain(pruned, now)
+            with instance.swap:
+                moved = [webroot.move_away(release) for release in pruned]
+                webroot.forget(pruned)
+                retired = {id_: at for id_, at in instance.memory.retired.items() if id_ not in pruned}
+                instance.remember(retired=retired)
+            for tree in moved:
+                webroot.remove_moved(tree)
             sync_assets(instance)
         if pruned:
             instance.reporter.event("prune.done", releases=pruned)
+
+    def _date_strays(self, strays: Collection[str], now: float) -> None:
+        """A tree that nobody remembers retiring (a crash, a lost state, an aborted promotion) retires now."""
+        undated = {id_: now for id_ in strays if id_ not in self._instance.memory.retired}
+        self._instance.remember(retired=self._instance.memory.retired | undated)
+
+    def _retain(self, pruned: Collection[str], now: float) -> None:
+        """Note which assets outlive their trees, before the trees go."""
+        webroot = self._instance.webroot
+        manifests = webroot.manifests()
+        leaving = [manifests[release] for release in pruned if release in manifests]
+        before = webroot.retained()
+        kept = retention.retain(
+            before, leaving, now=now, keep_seconds=self._instance.settings.asset_retention
+        )
+        if kept != before:
+            webroot.save_retained(kept)
+        self._assets_until = _first_end(kept)
+
+
+def _first_end(assets: Iterable[retention.RetainedAsset]) -> float:
+    """When the first of them goes, in unix seconds."""
+    return min((asset.until for asset in assets), default=math.inf)
 
 
 def held_error(outcome: Outcome, site: layout.Site) -> ReleaseRefused:

@@ -15,8 +15,8 @@ from s3sync_agent.heal import check_everything
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.pointer import format_time
 from s3sync_agent.report import Problem, Status, set_healthy
-from s3sync_agent.stage import disk_errors
 from s3sync_agent.sync import Outcome, Sync
+from s3sync_agent.webroot import disk_errors
 
 BACKOFF_LIMIT = 60.0
 JITTER = 0.1

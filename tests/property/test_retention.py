@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from s3sync_agent.layout import check_tree
 from s3sync_agent.release import FileEntry, Manifest
-from s3sync_agent.retention import manifests_to_forget, trees_to_prune, union
+from s3sync_agent.retention import retain, trees_to_prune, union
 from tests.property.strategies import manifest_of
 from tests.releases import NOON
 
@@ -37,19 +37,6 @@ def test_the_longest_retired_goes_first(
     assert all(retired.get(release, 0.0) >= max(moments, default=0.0) for release in kept)
 
 
-@given(sets, sets, retirements, st.integers(0, 10), st.integers(0, 1000))
-def test_a_manifest_outlives_its_tree_by_number_or_by_age(
-    known: frozenset[str], on_disk: frozenset[str], retired: dict[str, float], keep: int, age: int
-) -> None:
-    forgotten = manifests_to_forget(
-        known, on_disk=on_disk, retired=retired, now=NOON, keep_releases=keep, keep_seconds=age
-    )
-    assert set(forgotten) <= known - on_disk
-    assert all(NOON - retired.get(release, 0.0) >= age for release in forgotten)
-    if len(known | on_disk) <= keep:
-        assert not forgotten
-
-
 # Few paths and contents, so that releases agree, differ and collide.
 files = st.dictionaries(
     st.sampled_from(["a", "a/b", "a/b/c", "d-1.js", "d-1.js/e", "f.css"]),
@@ -74,7 +61,7 @@ def test_the_union_holds_what_is_immutable_and_the_same_everywhere(
     found = union(map(manifest, releases))
     for path, entry in found.items():
         assert {release[path][0] for release in releases if path in release} == {entry.sha256}
-        assert any(release[path][1] for release in releases if path in release)
+        assert all(release[path][1] for release in releases if path in release)
     check_tree(found)
 
 
@@ -87,4 +74,15 @@ def test_nothing_that_could_be_in_the_union_is_left_out(
     for path in marked - found.keys():
         differs = len({release[path][0] for release in releases if path in release}) > 1
         is_directory = any(other.startswith(f"{path}/") for other in marked)
-        assert differs or is_directory
+        is_mutable = any(not release[path][1] for release in releases if path in release)
+        assert differs or is_directory or is_mutable
+
+
+@given(st.lists(files, max_size=4), st.integers(0, 100))
+def test_what_is_retained_is_immutable_and_young_enough(
+    releases: list[dict[str, tuple[str, bool]]], age: int
+) -> None:
+    kept = retain((), map(manifest, releases), now=NOON, keep_seconds=50)
+    marked = {path for release in releases for path, (_, immutable) in release.items() if immutable}
+    assert {asset.path for asset in kept} == marked
+    assert retain(kept, [], now=NOON + age, keep_seconds=50) == (kept if age < 50 else ())

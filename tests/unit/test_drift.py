@@ -3,6 +3,8 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -211,3 +213,30 @@ def test_events_that_were_lost_are_told_while_something_is_watched(
 
 def test_the_library_still_says_so_in_these_words() -> None:
     assert "Inotify queue overflowed" in Path(inotify_c.__file__).read_text()
+
+
+_FEW_WATCHES = """
+import sys
+from pathlib import Path
+from s3sync_agent.drift import Watcher
+try:
+    Watcher(lambda _root, _path: None, lambda: None).watch((Path(sys.argv[1]),))
+except OSError:
+    sys.exit(7)
+sys.exit(0)
+"""
+
+
+@pytest.mark.parametrize(("watches", "code"), [(20, 7), (80, 0)])
+def test_a_kernel_without_enough_watches_is_an_error_and_never_half_a_watch(
+    tmp_path: Path, watches: int, code: int
+) -> None:
+    tree = tmp_path / "tree"
+    for number in range(50):
+        (tree / f"d{number}").mkdir(parents=True)
+    limited = f'echo {watches} > /proc/sys/user/max_inotify_watches && exec "$@"'
+    namespace = ["unshare", "--user", "--map-root-user", "sh", "-c"]
+    if subprocess.run([*namespace, limited, "sh", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    command = [*namespace, limited, "sh", sys.executable, "-c", _FEW_WATCHES, str(tree)]
+    assert subprocess.run(command, check=False, timeout=30).returncode == code

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from s3sync_agent.release import FileEntry, Manifest
-from s3sync_agent.retention import manifests_to_forget, trees_to_prune, union
+from s3sync_agent.retention import RetainedAsset, retain, trees_to_prune, union
 from tests.property.strategies import manifest_of
 from tests.releases import NOON
 
@@ -27,29 +27,6 @@ def test_making_room_leaves_only_what_is_protected() -> None:
     assert trees_to_prune(["a", "b", "live"], protected=["live"], retired=RETIRED, keep=0) == ["a", "b"]
 
 
-def forgotten(keep_releases: int, keep_seconds: float) -> list[str]:
-    return manifests_to_forget(
-        ["a", "b", "c", "live"],
-        on_disk=["live"],
-        retired=RETIRED,
-        now=NOON,
-        keep_releases=keep_releases,
-        keep_seconds=keep_seconds,
-    )
-
-
-def test_assets_of_the_newest_releases_stay_however_old() -> None:
-    assert forgotten(keep_releases=3, keep_seconds=0) == ["a"]
-
-
-def test_assets_of_young_releases_stay_however_many() -> None:
-    assert forgotten(keep_releases=1, keep_seconds=200) == ["b", "a"]
-
-
-def test_a_release_whose_tree_is_here_is_never_forgotten() -> None:
-    assert "live" not in forgotten(keep_releases=0, keep_seconds=0)
-
-
 def release(**files: tuple[str, bool]) -> Manifest:
     return manifest_of(
         [
@@ -71,3 +48,27 @@ def test_a_path_whose_bytes_differ_is_not_immutable_whatever_it_is_called() -> N
 
 def test_a_path_that_is_a_directory_elsewhere_comes_from_live() -> None:
     assert sorted(union([release(a=("0", True)), release(a_b=("1", True))])) == ["a/b"]
+
+
+def test_a_path_that_one_release_calls_mutable_comes_from_live() -> None:
+    assert union([release(a=("0", True)), release(a=("0", False))]) == {}
+
+
+def test_assets_of_a_leaving_release_stay_for_a_time() -> None:
+    kept = retain((), [release(a=("0", True), page=("1", False))], now=NOON, keep_seconds=60)
+    assert kept == (RetainedAsset("a", 1, "0" * 64, NOON + 60),)
+    assert list(union([release(b=("2", True))], kept)) == ["b", "a"]
+    assert retain(kept, [], now=NOON + 59, keep_seconds=60) == kept
+    assert retain(kept, [], now=NOON + 60, keep_seconds=60) == ()
+
+
+def test_a_path_is_retained_once_however_many_releases_held_it() -> None:
+    kept: tuple[RetainedAsset, ...] = ()
+    for moment in range(100):
+        kept = retain(kept, [release(a=("0", True))], now=NOON + moment, keep_seconds=60)
+    assert kept == (RetainedAsset("a", 1, "0" * 64, NOON + 99 + 60),)
+
+
+def test_a_retained_path_with_other_bytes_than_a_release_comes_from_live() -> None:
+    kept = retain((), [release(a=("0", True))], now=NOON, keep_seconds=60)
+    assert union([release(a=("1", True))], kept) == {}

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from s3sync_agent import failpoints, layout
 from s3sync_agent.errors import AgentBusy, ConfigError, ManifestInvalid, ReleaseError
 from s3sync_agent.release import FileEntry, Manifest, digest, parse_manifest
+from s3sync_agent.retention import RetainedAsset
 from s3sync_agent.webroot import durable
 from s3sync_agent.webroot.assets import FindSource, sync_assets
 from s3sync_agent.webroot.staging import Staging, is_pristine, remove_tree
 from s3sync_agent.webroot.state import State, encode_state, parse_state
+
+_retained = msgspec.json.Decoder(tuple[RetainedAsset, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ class Webroot:
         swept += [
             _attempted(f"manifests/{manifest.name}", partial(remove_tree, manifest))
             for manifest in sorted(self.paths.manifests.iterdir())
-            if not self._is_readable(manifest)  # without it, its tree is staged anew
+            if not self._belongs(manifest)  # without it, its tree is staged anew
         ]
         keep = self.complete() | {self.live(), self.previous()}
         swept += [
@@ -130,21 +135,29 @@ class Webroot:
         return parse_manifest(raw)
 
     def manifests(self) -> dict[str, Manifest]:
-        """Every readable manifest here, also of releases whose tree was pruned."""
+        """What every complete tree must be; one whose manifest is damaged is left out."""
         found = {}
-        for path in sorted(self.paths.manifests.glob("*.json")):
+        for release in sorted(self.complete()):
             try:
-                found[path.stem] = self.manifest(path.stem)
+                found[release] = self.manifest(release)
             except ReleaseError:  # the next sweep removes it, and its tree is staged anew
                 continue
         return found
 
-    def _is_readable(self, manifest: Path) -> bool:
+    def retained(self) -> tuple[RetainedAsset, ...]:
+        """The assets that outlive their trees; none when the file is missing or unreadable."""
+        try:
+            return _retained.decode(self.paths.retained.read_bytes())
+        except (OSError, msgspec.DecodeError, UnicodeError):
+            return ()
+
+    def _belongs(self, manifest: Path) -> bool:
+        """Whether it is readable and its tree is here."""
         try:
             self.manifest(manifest.stem)
         except ReleaseError:
             return False
-        return manifest.suffix == ".json"
+        return manifest.suffix == ".json" and self.paths.release(manifest.stem).is_dir()
 
     def state(self) -> State:
         """What was remembered; an empty state when it is missing or unreadable."""
@@ -203,18 +216,30 @@ class Webroot:
         durable.write_file(self.paths.state, encode_state(state), scratch=self.paths.staging)
         failpoints.reach("state.after")
 
+    def save_retained(self, assets: tuple[RetainedAsset, ...]) -> None:
+        raw = msgspec.json.encode(assets)
+        durable.write_file(self.paths.retained, raw, scratch=self.paths.staging)
+        failpoints.reach("prune.retained")
+
     def sync_assets(self, wanted: Mapping[str, FileEntry], find: FindSource) -> None:
         sync_assets(self.paths.assets, wanted, find, scratch=self.paths.staging)
 
-    def delete_tree(self, release: str) -> None:
-        """Remove a release's tree; its manifest stays until `forget`."""
+    def move_away(self, release: str) -> Path:
+        """Take a tree out of `releases/` at once; what it returns is for `remove_moved`, which is slow."""
         moved = durable.unique(self.paths.staging, release)
         tree = self.paths.release(release)
         _make_movable(tree)
         tree.rename(moved)
         failpoints.reach("prune.moved")
+        return moved
+
+    def remove_moved(self, moved: Path) -> None:
         remove_tree(moved)
         failpoints.reach("prune.deleted")
+
+    def delete_tree(self, release: str) -> None:
+        """Remove a release's tree; its manifest stays until `forget`."""
+        self.remove_moved(self.move_away(release))
 
     def forget(self, releases: Iterable[str]) -> None:
         """Remove the manifests of releases whose trees are gone."""

@@ -9,6 +9,7 @@ import pytest
 
 from s3sync_agent.errors import SourceChanged, StoreUnavailable, UnsafePath
 from s3sync_agent.sync import Outcome
+from s3sync_agent.webroot import Space
 from tests.agents import Agent
 from tests.fakes import MemoryBucket
 from tests.publisher import Publisher
@@ -175,6 +176,40 @@ def test_etags_of_kms_objects_are_not_compared(plain: Agent, s3: MemoryBucket) -
         s3.place(CURRENT + path, body, etag=f"{number:032x}", encrypted_by_kms=True)
     settle(plain)
     assert plain.live == PAGES
+
+
+def test_an_interrupted_copy_of_kms_objects_is_not_served(plain: Agent, s3: MemoryBucket) -> None:
+    """The sizes are those of the new release already: a date in the footer."""
+    for number, (path, body) in enumerate(PAGES.items()):
+        s3.place(CURRENT + path, body, etag=f"{number:032x}", encrypted_by_kms=True)
+    settle(plain)
+    plain.clock.advance(60)
+    new = {path: body[:-1] + b"2" for path, body in PAGES.items()}
+    for number, (path, body) in enumerate(new.items()):
+        s3.place(SITE.release("r2") + path, body, etag=f"{number + 50:032x}", encrypted_by_kms=True)
+    plain.clock.advance(5)
+    for number, (path, body) in enumerate(list(new.items())[:2]):
+        s3.place(CURRENT + path, body, etag=f"{number + 90:032x}", encrypted_by_kms=True)
+    assert "is older than the release" in settle(plain).held
+    assert plain.live == PAGES
+    for number, (path, body) in enumerate(new.items()):
+        s3.place(CURRENT + path, body, etag=f"{number + 90:032x}", encrypted_by_kms=True)
+    settle(plain)
+    assert plain.live == new
+
+
+def test_a_download_that_fails_is_not_repeated_on_every_tick(
+    plain: Agent, s3: MemoryBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(s3, CURRENT, PAGES)
+    plain.attempt()
+    plain.clock.advance(60)
+    monkeypatch.setattr(plain.webroot, "space", lambda: Space(0, 0))
+    for _ in range(40):
+        plain.attempt()
+        plain.clock.advance(15)
+    assert len(plain.reporter.named("stage.failed")) == 1
+    assert plain.reporter.named("poll.failed") == []
 
 
 def test_a_complete_marker_settles_at_once(plain: Agent, s3: MemoryBucket) -> None:

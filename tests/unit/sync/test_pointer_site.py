@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 from pathlib import Path
@@ -27,7 +28,7 @@ from s3sync_agent.errors import (
 from s3sync_agent.layout import Site
 from s3sync_agent.release import Manifest, digest, encode_manifest
 from s3sync_agent.webroot import Space
-from s3sync_agent.webroot.state import Denial
+from s3sync_agent.webroot.state import Denial, State
 from tests.agents import Agent, FakeClock
 from tests.fakes import MemoryBucket
 from tests.publisher import Publisher
@@ -485,6 +486,39 @@ def test_what_the_pointer_names_is_never_pruned(tmp_path: Path) -> None:
     publisher.prepare("v3")
     agent.tick()
     assert {name.split("-")[0] for name in agent.webroot.complete()} == {"v1", "v2", "v3"}
+
+
+def test_a_full_disk_does_not_keep_a_rollback_away(
+    agent: Agent, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("v1", "v2", "v3"):
+        publisher.publish(version, PAGES | {"index.html": version.encode() * 50})
+        publisher.promote(version)
+        agent.tick()
+    save = agent.webroot.save_state
+
+    def full(state: State) -> None:
+        if len(agent.webroot.complete()) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state)
+
+    monkeypatch.setattr(agent.webroot, "save_state", full)
+    publisher.roll_back("v2")
+    agent.tick()
+    assert agent.live["index.html"] == b"v2" * 50
+
+
+def test_what_is_kept_does_not_grow_with_the_number_of_releases(agent: Agent, publisher: Publisher) -> None:
+    sizes = []
+    for number in range(60):
+        asset = f"assets/app-{number:07}a.js"
+        publisher.publish(f"v{number}", PAGES | {"index.html": b"%d" % number * 50, asset: b"x%d" % number})
+        publisher.promote(f"v{number}")
+        agent.tick()
+        agent.clock.advance(agent.settings.asset_retention / 10)
+        sizes.append(len(list(agent.folder.rglob("*"))))
+    assert len(set(sizes[20:])) == 1
+    assert len(agent.instance.memory.retired) <= agent.settings.keep_releases
 
 
 # ------------------------------------------------------------------------------- restarts

@@ -273,9 +273,21 @@ def test_a_read_only_tree_can_be_deleted_and_its_manifest_stays(webroot: Webroot
     webroot.delete_tree(release)
     assert not webroot.paths.release(release).exists()
     assert webroot.paths.manifest(release).exists()
-    assert release in webroot.manifests()
-    webroot.forget([release, "never-0123456789ab"])
     assert webroot.manifests() == {}
+    webroot.forget([release, "never-0123456789ab"])
+    assert not webroot.paths.manifest(release).exists()
+
+
+def test_a_manifest_without_its_tree_is_swept(webroot: Webroot, commit: Commit) -> None:
+    release = commit()
+    webroot.delete_tree(release)
+    assert webroot.sweep() == [f"manifests/{release}.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b'{"a":1}', b"[1]", b"\xff"])
+def test_unreadable_retained_assets_are_none(webroot: Webroot, content: bytes) -> None:
+    webroot.paths.retained.write_bytes(content)
+    assert webroot.retained() == ()
 
 
 def replacement(webroot: Webroot, content: bytes) -> Path:
