@@ -156,6 +156,8 @@ class Watcher(FileSystemEventHandler):
         if roots == self._roots and self._observer is not None:
             return
         self.stop()
+        if not roots:  # an agent that has no configuration file
+            return
         logging.getLogger("watchdog").addHandler(self._overflow)
         observer = Observer()
         try:

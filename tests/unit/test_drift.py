@@ -197,6 +197,15 @@ def test_a_directory_that_cannot_be_watched_is_an_error_and_nothing_is_watched(
     assert touched.get(timeout=10) == (tree, "x")
 
 
+def test_to_watch_nothing_is_no_error_and_ends_what_was_watched(
+    watcher: Watcher, touched: Touched, tree: Path
+) -> None:
+    watcher.watch((tree,))
+    watcher.watch(())
+    (tree / "index.html").rename(tree / "other.html")
+    assert touched.empty()
+
+
 def test_events_that_were_lost_are_told_while_something_is_watched(
     watcher: Watcher, overflows: list[bool], tree: Path
 ) -> None:
