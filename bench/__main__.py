@@ -32,18 +32,17 @@ def main() -> None:
     if asked.quick:
         print("--quick: 1,000 files instead of 10,000, and fewer runs", file=sys.stderr)
     os.chdir(ROOT)
-    figures = []
+    figures: list[Figure] = []
     with world(asked.server, files=files, runs=runs, idle_seconds=idle_seconds) as place:
         facts = machine.describe(place.folder, asked.server)
         facts["site"] = f"{place.files:,} files, {place.size / 1e6:.0f} MB, generated"
-        for measure in MEASUREMENTS:
-            for figure in measure(place):
-                figures.append(figure)
-                print(f"{figure.what}: {figure.median:.4g} {figure.unit}", file=sys.stderr, flush=True)
-    print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), end="\n\n")
-    print(as_text([row(figure) for figure in figures]))
-    kept = _keep(facts, figures)
-    print(f"\n{kept.relative_to(ROOT)}")
+        try:
+            for measure in MEASUREMENTS:
+                for figure in measure(place):
+                    figures.append(figure)
+                    print(f"{figure.what}: {figure.median:.4g} {figure.unit}", file=sys.stderr, flush=True)
+        finally:  # what was measured before something failed took minutes
+            _show(facts, figures)
     if asked.write:
         PAGE.write_text(_page(facts, figures))
         print(PAGE.relative_to(ROOT))
@@ -55,6 +54,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--server", choices=("seaweedfs", "moto"), default="seaweedfs")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     return parser.parse_args()
+
+
+def _show(facts: dict[str, str], figures: Sequence[Figure]) -> None:
+    print("\n".join(f"{name}: {fact}" for name, fact in facts.items()), end="\n\n")
+    print(as_text([row(figure) for figure in figures]))
+    print(f"\n{_keep(facts, figures).relative_to(ROOT)}")
 
 
 def _keep(facts: dict[str, str], figures: Sequence[Figure]) -> Path:

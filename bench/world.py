@@ -43,14 +43,15 @@ class World:
     def new_instance(self, site: str, *, endpoint: str = "") -> Instance:
         """An instance that has nothing yet; it asks S3 at `endpoint`, or else directly."""
         root = self.folder / f"instance-{next(self._numbers)}"
-        environ = self.environ(site) | {
-            "S3SYNC_STATE_DIR": str(root / "state"),
-            "S3SYNC_RUN_DIR": str(root / "run"),
-            "S3SYNC_IDENTITY": root.name,
-        }
+        config = root / "etc" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text(
+            f'site = "{site}"\nidentity = "{root.name}"\n'
+            f'state_dir = "{root / "state"}"\nrun_dir = "{root / "run"}"\n'
+        )
+        environ = self.server.environment() | {"S3SYNC_CONFIG": str(config)}
         if endpoint:
             environ["AWS_ENDPOINT_URL"] = endpoint
-        root.mkdir()
         return Instance(root, environ)
 
     def environ(self, site: str) -> dict[str, str]:
@@ -59,7 +60,8 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """`environ` is what its agent runs with. State and run-time directory are apart, as in production."""
+    """`environ` is what its agent runs with. Configuration, state and run-time directory are apart, as in
+    production."""
 
     root: Path
     environ: dict[str, str]
