@@ -43,8 +43,9 @@ def name_of(number: int) -> str:
 
 @cache
 def files_of(release: str) -> dict[str, bytes]:
-    """Every page says which release it is of and which asset it needs; the asset says whose it is."""
-    asset = f"assets/app-1{zlib.crc32(release.encode()):08x}.js"
+    """Every page says which release it is of and which asset it needs; the asset says whose it is. Letters
+    and digits both: a token of one kind alone is not taken for a hash, and the file not for immutable."""
+    asset = f"assets/app-{zlib.crc32(release.encode()):08x}a1.js"
     page = f"<h1>{release}</h1><script src=/{asset}></script>".encode()
     return {
         "index.html": page + b"<!-- front -->" * 300,
