@@ -249,3 +249,9 @@ def test_a_kernel_without_enough_watches_is_an_error_and_never_half_a_watch(
         pytest.skip("no user namespaces here")
     command = [*namespace, limited, "sh", sys.executable, "-c", _FEW_WATCHES, str(tree)]
     assert subprocess.run(command, check=False, timeout=30).returncode == code
+
+
+def test_nothing_to_watch_is_no_fault() -> None:
+    watcher = Watcher(lambda _root, _path: None, lambda: None)
+    watcher.watch(())
+    watcher.stop()
