@@ -122,7 +122,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         "-master.volumeSizeLimitMB=64",
         "-master.telemetry=false",
         f"-volume.port={volume}",
-        "-volume.max=300",
+        "-volume.max=3000",  # seven for every bucket, and every test has its own
         "-filer",
         f"-filer.port={filer}",
         "-s3",
