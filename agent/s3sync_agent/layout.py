@@ -243,7 +243,7 @@ def is_immutable(path: str, *, extra: Sequence[str] = (), never: Sequence[str] =
 
 def _is_hash(token: str, suffix: str) -> bool:
     if token.isdigit():  # 2 % of real hashes; everywhere else a date or a number
-        return suffix in _CODE and len(token) == 8 and not _DATE.fullmatch(token)
+        return suffix in _CODE and not _DATE.fullmatch(token)
     return any(char.isdigit() for char in token)
 
 

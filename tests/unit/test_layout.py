@@ -210,6 +210,7 @@ def test_what_could_forge_a_line_or_move_a_cursor_is_made_visible(text: str, sho
         f"assets/application-{SHA256}.js.map",
         # digits only, as one hash in fifty, in code
         "app-30718264.js",
+        "app-153175113.js",
         "docs/assets/pic~1f2e3d4c.webp",
     ],
 )
