@@ -21,6 +21,8 @@ from tests.servers import S3Server, moto, seaweedfs
 ServerKind = Literal["seaweedfs", "moto"]
 COMMAND_SECONDS = 600.0
 CHANGED = 100  # files in an update
+# For run-time directories: /run, where they are in production, is memory too.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - the names below it are unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class World:
 
     server: S3Server
     folder: Path
+    run_folder: Path
     site: Path
     files: int
     size: int
@@ -47,7 +50,7 @@ class World:
         config.parent.mkdir(parents=True)
         config.write_text(
             f'site = "{site}"\nidentity = "{root.name}"\n'
-            f'state_dir = "{root / "state"}"\nrun_dir = "{root / "run"}"\n'
+            f'state_dir = "{root / "state"}"\nrun_dir = "{self.run_folder / root.name}"\n'
         )
         environ = self.server.environment() | {"S3SYNC_CONFIG": str(config)}
         if endpoint:
@@ -82,14 +85,20 @@ class Instance:
 def world(kind: ServerKind, *, files: int, runs: int, idle_seconds: float) -> Iterator[World]:
     """Everything is gone afterwards."""
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="s3sync-bench-"))
-        stack.callback(remove_tree, folder)
+        folder = _temporary(stack, None)
+        run_folder = _temporary(stack, _MEMORY if _MEMORY.is_dir() else None)
         data, site = folder / "s3", folder / "site"
         data.mkdir()
         site.mkdir()
         server = stack.enter_context(seaweedfs(data) if kind == "seaweedfs" else moto())
         size = content.write_site(site, files)
-        yield World(server, folder, site, files, size, runs, idle_seconds)
+        yield World(server, folder, run_folder, site, files, size, runs, idle_seconds)
+
+
+def _temporary(stack: ExitStack, parent: Path | None) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="s3sync-bench-", dir=parent))
+    stack.callback(remove_tree, folder)
+    return folder
 
 
 def timed(name: str, *arguments: str, environ: Mapping[str, str]) -> float:
