@@ -77,8 +77,8 @@ def _page(facts: dict[str, str], figures: Sequence[Figure]) -> str:
 # Benchmarks
 
 `make bench` measures this on your machine, `make bench ARGS=--quick` in a few minutes with 1,000 files;
-`--write` makes this page. Every figure is the median of its runs; nothing here makes a test fail, except
-that counts (requests, system calls) are also held by tests.
+`--write` makes this page. Every figure is the median of its runs, and judged by it; what is counted is
+judged by the worst run. No wall-clock time makes a test fail.
 
 {as_markdown([row(figure) for figure in figures])}
 
