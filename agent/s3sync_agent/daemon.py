@@ -135,7 +135,8 @@ class Daemon:
             self._look_ahead()
             self._activate_due()
             self._give_work()
-            self._tell_systemd()
+            if message is None or message.wake is Wake.JOB_DONE:
+                self._tell_systemd()
         self._stop()
 
     def _start(self) -> None:

@@ -37,13 +37,16 @@ class Instance:
     memory: memory.State = field(default_factory=memory.State)
     state: State = State.WAITING
     swap: threading.RLock = field(default_factory=threading.RLock)
+    _parsed: tuple[str | None, Document | None] = (None, None)
 
     def step(self, step: Step) -> None:
         self.state = advance(self.state, step)
 
     def accepted(self) -> Document | None:
         """The pointer in force; one accepted for another site, before the setting changed, is none."""
-        document = self.memory.document()
+        if self.memory.pointer != self._parsed[0]:
+            self._parsed = (self.memory.pointer, self.memory.document())
+        document = self._parsed[1]
         return document if document and document.pointer.site == self.settings.site.url else None
 
     def remember(self, **changes: Any) -> None:

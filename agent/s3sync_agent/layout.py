@@ -282,44 +282,22 @@ def release_id(version: str, manifest_sha256: str) -> str:
 RELEASE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}-[0-9a-f]{12}\Z")
 
 
-@dataclass(frozen=True, slots=True)
 class StatePaths:
-    """The state directory: one file system, served by nginx, written by the agent alone."""
+    """The state directory: one file system, served by nginx, written by the agent alone.
 
-    root: Path
+    `retained` lists the immutable files of releases whose trees are gone, and until when they stay.
+    """
 
-    @property
-    def live(self) -> Path:
-        return self.root / "live"
-
-    @property
-    def previous(self) -> Path:
-        return self.root / "previous"
-
-    @property
-    def releases(self) -> Path:
-        return self.root / "releases"
-
-    @property
-    def assets(self) -> Path:
-        return self.root / "assets"
-
-    @property
-    def manifests(self) -> Path:
-        return self.root / "manifests"
-
-    @property
-    def staging(self) -> Path:
-        return self.root / "staging"
-
-    @property
-    def state(self) -> Path:
-        return self.root / "state.json"
-
-    @property
-    def retained(self) -> Path:
-        """The immutable files of releases whose trees are gone, and until when they stay."""
-        return self.root / "retained.json"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.live = root / "live"
+        self.previous = root / "previous"
+        self.releases = root / "releases"
+        self.assets = root / "assets"
+        self.manifests = root / "manifests"
+        self.staging = root / "staging"
+        self.state = root / "state.json"
+        self.retained = root / "retained.json"
 
     def release(self, release: str) -> Path:
         return self.releases / release

@@ -100,11 +100,11 @@ class Webroot:
 
     def _linked(self, link: Path) -> str | None:
         try:
-            target = link.readlink()
+            folder, _, name = os.readlink(link).rpartition("/")  # strings: this runs several times a poll
         except OSError:  # none, or no link
             return None
-        inside = target.parent == Path("releases") and layout.RELEASE_ID_PATTERN.match(target.name)
-        return target.name if inside and self.paths.release(target.name).is_dir() else None
+        inside = folder == self.paths.releases.name and layout.RELEASE_ID_PATTERN.match(name)
+        return name if inside and os.path.isdir(f"{self.paths.releases}/{name}") else None
 
     def complete(self) -> frozenset[str]:
         """The releases whose tree and manifest are both here."""
@@ -117,7 +117,7 @@ class Webroot:
             for tree in trees
             if layout.RELEASE_ID_PATTERN.match(tree.name)
             and tree.is_dir(follow_symlinks=False)
-            and self.paths.manifest(tree.name).is_file()
+            and os.path.isfile(f"{self.paths.manifests}/{tree.name}.json")
         )
 
     def manifest(self, release: str) -> Manifest:
