@@ -281,6 +281,8 @@ class Daemon:
             except Exception as error:  # noqa: BLE001 - the worker must outlive a bug, and say it
                 hint = error.hint if isinstance(error, S3SyncError) else ""
                 self._reporter.event("tick.failed", error=type(error).__name__, message=str(error), hint=hint)
+            finally:
+                self._instance.webroot.drop_parsed()
 
         return run
 

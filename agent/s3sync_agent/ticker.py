@@ -69,6 +69,8 @@ class Ticker:
             error = failure if isinstance(failure, S3SyncError) else _unexpected(failure)
             self._note_problem(error, BACKOFF_LIMIT)
             return Attempt(None, error, BACKOFF_LIMIT)
+        finally:
+            self._instance.webroot.drop_parsed()
 
     def _attempt(self) -> Attempt:
         error: S3SyncError | None = None

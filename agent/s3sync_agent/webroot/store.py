@@ -37,6 +37,7 @@ class Webroot:
     def __init__(self, paths: layout.StatePaths) -> None:
         self.paths = paths
         self._lock: int | None = None
+        self._parsed: dict[str, Manifest] = {}
 
     # ------------------------------------------------------------------ open and close
 
@@ -132,7 +133,13 @@ class Webroot:
             ) from error
         if not release.endswith(f"-{digest(raw)[:12]}"):
             raise ManifestInvalid(f"the manifest of {release} on this instance was changed")
-        return parse_manifest(raw)
+        if release not in self._parsed:
+            self._parsed[release] = parse_manifest(raw)
+        return self._parsed[release]
+
+    def drop_parsed(self) -> None:
+        """Forget what `manifest` has parsed: one tick asks several times, between ticks it is only weight."""
+        self._parsed.clear()
 
     def manifests(self) -> dict[str, Manifest]:
         """What every complete tree must be; one whose manifest is damaged is left out."""
