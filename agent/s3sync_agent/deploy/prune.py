@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.deploy.releases import list_releases, read_pointer
-from s3sync_agent.errors import ReleaseRefused
+from s3sync_agent.errors import ObjectMissing, ReleaseRefused, StoreError
 from s3sync_agent.layout import Site
 from s3sync_agent.pointer import Pointer
 from s3sync_agent.release import MAX_MANIFEST_BYTES, digest
@@ -51,14 +52,27 @@ def prune(bucket: Bucket, site: Site, *, keep: int, dry_run: bool = False) -> It
 
 def _take_back(bucket: Bucket, site: Site, version: str) -> bool:
     """Delete the manifest: the release exists no longer. False, and the manifest is back, when
-    somebody promoted the release before it was gone (see `promote`)."""
+    somebody promoted the release before it was gone (see `promote`); False, too, when another prune
+    was faster. The manifest is also put back when nobody can tell whether it is needed."""
     key = site.manifest(version)
-    raw = bucket.get(key, limit=MAX_MANIFEST_BYTES).body
-    bucket.delete([key])
-    if all(ref.version != version for ref in _pointer(bucket, site).named()):
-        return True
+    try:
+        raw = bucket.get(key, limit=MAX_MANIFEST_BYTES).body
+    except ObjectMissing:
+        return False
+    try:
+        bucket.delete([key])
+        needed = any(ref.version == version for ref in _pointer(bucket, site).named())
+    except BaseException:
+        with suppress(StoreError):  # also when it never went; what failed first is what is told
+            _put_back(bucket, key, raw)
+        raise
+    if needed:
+        _put_back(bucket, key, raw)
+    return not needed
+
+
+def _put_back(bucket: Bucket, key: str, raw: bytes) -> None:
     bucket.put(key, raw, size=len(raw), sha256=digest(raw), content_type="application/json", create_only=True)
-    return False
 
 
 def _pointer(bucket: Bucket, site: Site) -> Pointer:

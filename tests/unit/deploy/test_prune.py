@@ -137,3 +137,35 @@ def test_a_release_whose_version_begins_like_another_does_not_take_it_along(buck
     place_release(bucket, "v1-hotfix", at=NOON + 1000)
     pruned(bucket, 4)
     assert "v1-hotfix" in versions(bucket)
+
+
+@pytest.mark.parametrize("fails", ["reading the pointer", "the answer to the deletion"])
+def test_the_manifest_is_back_when_nobody_can_tell_whether_it_is_needed(
+    bucket: MemoryBucket, fails: str
+) -> None:
+    manifest = bucket.objects[SITE.manifest("v1")].body
+
+    def promote_v1_just_then(operation: str, key: str) -> None:
+        if operation == "delete":
+            bucket.before = None
+            place_pointer(bucket, pointer_after("v4", "v5", "v1"))
+            if fails == "reading the pointer":
+                bucket.fail_next("get", StoreUnavailable("timed out"))
+            else:
+                bucket.lose_answer("delete", StoreUnavailable("timed out"))
+
+    bucket.before = promote_v1_just_then
+    with pytest.raises(StoreUnavailable):
+        pruned(bucket, 4)
+    assert bucket.objects[SITE.manifest("v1")].body == manifest
+
+
+def test_two_prunes_at_once_share_the_work(bucket: MemoryBucket) -> None:
+    def another_prune(operation: str, key: str) -> None:
+        if (operation, key) == ("list", SITE.release("v1")):
+            bucket.before = None
+            assert pruned(bucket, 3) == ["v1", "v2"]
+
+    bucket.before = another_prune
+    assert pruned(bucket, 3) == []
+    assert versions(bucket) == ["v3", "v4", "v5"]
