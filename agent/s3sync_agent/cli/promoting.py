@@ -36,8 +36,9 @@ def promote(
 ) -> None:
     """Make VERSION live on every instance.
 
-    Refused without --force: a release with less than half of the files of the active one, or without its
-    index.html; and when the active release cannot be read, so that nobody can compare.
+    Refused without --force: a release with less than half of the files of the active one (the first time: of
+    those in current/), or without its index.html; and when the active release cannot be read, so that
+    nobody can compare.
 
     When the pointer is written but current/ could not be brought up to date, the release is promoted all
     the same and the command ends with 3.

@@ -41,7 +41,8 @@ def on_site(command: Callable[..., None]) -> Callable[..., None]:
 
 def version_argument(name: str, *, required: bool = True) -> Callable[[Callable[..., None]], Any]:
     """A release's version on the command line; one that cannot be is a usage error."""
-    return click.argument(name, metavar=name.upper(), required=required, callback=check_version)
+    metavar = name.upper() if required else f"[{name.upper()}]"
+    return click.argument(name, metavar=metavar, required=required, callback=check_version)
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

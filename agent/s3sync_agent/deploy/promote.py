@@ -12,6 +12,7 @@ from s3sync_agent.bucket import Bucket
 from s3sync_agent.deploy.releases import (
     StoredManifest,
     load_manifest,
+    mirrored,
     pointer_etag,
     read_pointer,
 )
@@ -23,7 +24,7 @@ from s3sync_agent.errors import (
     ReleaseMissing,
     ReleaseRefused,
     StoreUnavailable,
-    UnsafePath,
+    TooLarge,
 )
 from s3sync_agent.layout import INDEX, Site, escape
 from s3sync_agent.pointer import (
@@ -76,11 +77,11 @@ def promote_now(
     try:
         found = read_pointer(bucket, site)
         before, etag = (found[0].pointer, found[1]) if found else (None, None)
-    except (PointerInvalid, UnsafePath) as error:
-        overridden.append(_objection(f"the pointer cannot be read: {error}", "replaces it", force=force))
+    except (PointerInvalid, TooLarge) as error:
+        overridden.append(_objection(f"the pointer cannot be used: {error}", "replaces it", force=force))
         before, etag = None, pointer_etag(bucket, site)
     stored = _whole_release(bucket, site, version)
-    objection = _mass_change(bucket, site, before, stored) if before else ""
+    objection = _mass_change(bucket, site, before, stored) if before else _mass_loss(bucket, site, stored)
     if objection:
         overridden.append(_objection(objection, "promotes it all the same", force=force))
     now = _store_clock(bucket)
@@ -149,7 +150,11 @@ def _write(bucket: Bucket, site: Site, pointer: Pointer, *, over: str | None) ->
 
 def _check_notes(by: str, reason: str) -> None:
     for name, text in (("by", by), ("reason", reason)):
-        if len(text.encode()) > MAX_NOTE_BYTES:
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:  # bytes of another encoding, from the command line
+            raise ConfigError(f"{name} is not valid UTF-8: {escape(text)!r}") from error
+        if size > MAX_NOTE_BYTES:
             raise ConfigError(f"{name} is longer than {MAX_NOTE_BYTES} bytes")
 
 
@@ -191,6 +196,19 @@ def _mass_change(bucket: Bucket, site: Site, before: Pointer, new: StoredManifes
         return (
             f"{new.manifest.version} has less than half of the files of the active release: "
             f"{len(files)}, and {active.version} has {len(old.files)}"
+        )
+    return ""
+
+
+def _mass_loss(bucket: Bucket, site: Site, new: StoredManifest) -> str:
+    """Why a first promotion looks like an accident beside the files in `current/`, or "". A plain
+    pipeline put them there and they are live; the mirror would delete what the release does not have."""
+    there = sum(1 for _ in mirrored(bucket, site))
+    files = len(new.manifest.files)
+    if 2 * files < there:
+        return (
+            f"{new.manifest.version} has less than half of the files of current/, which are live without a "
+            f"pointer: {files}, and current/ has {there}"
         )
     return ""
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from s3sync_agent import layout, trust
 from s3sync_agent.bucket import Bucket, Listed
-from s3sync_agent.errors import ObjectMissing, ReleaseError, ReleaseMissing
+from s3sync_agent.errors import ObjectMissing, PointerInvalid, ReleaseError, ReleaseMissing, UnsafePath
 from s3sync_agent.layout import Site
 from s3sync_agent.pointer import MAX_POINTER_BYTES, Document
 from s3sync_agent.release import MAX_MANIFEST_BYTES, Manifest, digest, parse_manifest
@@ -19,6 +19,8 @@ _WORKERS = 8
 # Garbage in the pointer's place is often larger than a pointer may be. Reading somewhat more than
 # the limit lets the parser say "not a pointer" where the store could only say "too large".
 POINTER_READ_LIMIT = 16 * MAX_POINTER_BYTES
+
+_PUT_RIGHT = "put it right with `s3sync promote VERSION --now --force`"
 
 State = Literal["whole", "damaged", "unfinished", "foreign"]
 
@@ -143,14 +145,19 @@ def load_manifest(bucket: Bucket, site: Site, version: str, sha256: str | None =
 def read_pointer(bucket: Bucket, site: Site) -> tuple[Document, str] | None:
     """The pointer and its ETag, or None when nothing was ever promoted here.
 
-    Obeys every rule that an agent without history would check. Raises PointerInvalid, UnsafePath;
+    Obeys every rule that an agent without history would check. Raises PointerInvalid, TooLarge;
     StoreError when S3 could not be asked.
     """
     try:
         fetched = bucket.get(site.pointer, limit=POINTER_READ_LIMIT)
+        return trust.accept(fetched.body, site=site.url, accepted=None), fetched.etag
     except ObjectMissing:
         return None
-    return trust.accept(fetched.body, site=site.url, accepted=None), fetched.etag
+    except UnsafePath as error:  # its own hint is for people who choose a name
+        raise PointerInvalid(f"pointer cannot be read: {error}", hint=_PUT_RIGHT) from error
+    except ReleaseError as error:
+        error.hint = error.hint or _PUT_RIGHT
+        raise
 
 
 def pointer_etag(bucket: Bucket, site: Site) -> str | None:

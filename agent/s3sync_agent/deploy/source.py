@@ -23,12 +23,14 @@ def source_from_actions(env: Mapping[str, str]) -> Source | None:
     """What GitHub Actions says in the environment; None elsewhere. Pure."""
     if env.get("GITHUB_ACTIONS") != "true":
         return None
-    server, repository, run = (
-        env.get(name, "") for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
-    )
+
+    def value(name: str) -> str:
+        return env.get(name, "").encode(errors="replace").decode()  # names of branches are bytes
+
+    server, repository, run = value("GITHUB_SERVER_URL"), value("GITHUB_REPOSITORY"), value("GITHUB_RUN_ID")
     return Source(
-        commit=env.get("GITHUB_SHA", ""),
-        ref=env.get("GITHUB_REF", ""),
+        commit=value("GITHUB_SHA"),
+        ref=value("GITHUB_REF"),
         run_url=f"{server}/{repository}/actions/runs/{run}" if server and repository and run else "",
     )
 
@@ -49,6 +51,7 @@ def _git(root: Path, *arguments: str) -> str:
             capture_output=True,
             check=False,
             text=True,
+            errors="replace",
             timeout=_GIT_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):

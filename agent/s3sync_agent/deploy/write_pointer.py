@@ -14,7 +14,7 @@ from s3sync_agent.errors import (
     StoreUnavailable,
 )
 from s3sync_agent.layout import Site, escape
-from s3sync_agent.pointer import Pointer, encode_pointer
+from s3sync_agent.pointer import Pointer, encode_pointer, parse_pointer
 from s3sync_agent.release import digest
 
 
@@ -24,9 +24,11 @@ def write_pointer(bucket: Bucket, site: Site, pointer: Pointer, *, over: str | N
     Returns the new ETag. An answer that says "no", or that never came, proves nothing: an SDK
     retries a write that S3 had already committed. So the pointer is read back, and only bytes
     decide. Raises PointerConflict naming the winner; StoreUnavailable when nothing was written, or
-    when nobody can tell; any other StoreError of the write as it is.
+    when nobody can tell; any other StoreError of the write as it is. PointerInvalid before anything is
+    written: a sequence, say, that can be raised no further.
     """
     raw = encode_pointer(pointer)
+    parse_pointer(raw)  # nothing is written that an agent would not take
     try:
         return bucket.put(
             site.pointer,

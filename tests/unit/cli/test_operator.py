@@ -186,7 +186,7 @@ def test_forcing_says_what_it_went_over(s3sync: Run, bucket: MemoryBucket) -> No
     assert s3sync("promote", "v1", "--now").exit_code == 4
     result = s3sync("promote", "v1", "--now", "--force")
     assert result.exit_code == 0
-    assert "warning: forced: the pointer cannot be read" in result.stderr
+    assert "warning: forced: the pointer cannot be used" in result.stderr
 
 
 def test_a_promotion_ahead_of_the_fleet_says_when_it_will_be_live(s3sync: Run, bucket: MemoryBucket) -> None:
@@ -218,6 +218,11 @@ def test_rollback_says_what_it_does_and_goes_further_back_each_time(
     assert bucket.objects[SITE.current + "index.html"].body == b"v2"
     assert s3sync("rollback").stdout.startswith("promoted v1, after v2 ")
     assert s3sync("rollback").exit_code == 4
+
+
+def test_the_usage_says_that_rollback_needs_no_version(s3sync: Run) -> None:
+    assert "rollback [OPTIONS] [VERSION]\n" in s3sync("rollback", "--help").stdout
+    assert "promote [OPTIONS] VERSION\n" in s3sync("promote", "--help").stdout
 
 
 def test_rollback_to_a_named_release_when_the_active_one_is_gone(

@@ -12,6 +12,7 @@ from s3sync_agent.errors import (
     DigestMismatch,
     ManifestInvalid,
     PointerConflict,
+    PointerInvalid,
     PreconditionFailed,
     ReleaseMissing,
     ReleaseRefused,
@@ -151,6 +152,21 @@ def test_notes_that_would_not_fit_into_a_full_history_are_refused(bucket: Memory
     assert bucket.requests == []
 
 
+def test_notes_that_are_not_utf_8_are_refused(bucket: MemoryBucket) -> None:
+    with pytest.raises(ConfigError, match="by is not valid UTF-8"):
+        promote(bucket, "v1", by="Andr\udce9")
+    assert bucket.requests == []
+
+
+def test_no_pointer_is_written_that_agents_would_refuse(bucket: MemoryBucket) -> None:
+    place_release(bucket, "v1")
+    place_pointer(bucket, msgspec.structs.replace(pointer_after("v1"), sequence=2**53))
+    before = bucket.objects[SITE.pointer]
+    with pytest.raises(PointerInvalid, match="sequence"):
+        promote(bucket, "v1", force=True)
+    assert bucket.objects[SITE.pointer] == before
+
+
 # ------------------------------------------------------------------- the shared instant
 
 
@@ -219,6 +235,19 @@ def test_a_release_that_lost_its_index_needs_force(bucket: MemoryBucket) -> None
     promote(bucket, "v2", force=True)
 
 
+def test_a_first_promotion_over_a_plain_site_twice_as_large_needs_force(bucket: MemoryBucket) -> None:
+    place_release(bucket, "v1")
+    for path in many(2 * len(PAGES)):
+        bucket.place(SITE.current + path, b"live by aws s3 sync")
+    assert promote(bucket, "v1").overridden == ()
+    del bucket.objects[SITE.pointer]
+    bucket.place(SITE.current + "one-more", b"")
+    with pytest.raises(ReleaseRefused, match="less than half of the files of current/"):
+        promote(bucket, "v1")
+    assert SITE.pointer not in bucket.objects
+    assert promote(bucket, "v1", force=True).overridden
+
+
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_an_active_release_that_cannot_be_compared_with_needs_force(
     bucket: MemoryBucket, damage: str
@@ -257,17 +286,20 @@ GARBAGE = [
     b"garbage",
     b"",
     b"x" * 200_000,
+    b"x" * 2_000_000,
     encode_pointer(msgspec.structs.replace(pointer_after("A"), site="s3://other")),
 ]
 
 
-@pytest.mark.parametrize("garbage", GARBAGE, ids=["text", "empty", "too large", "of another site"])
+@pytest.mark.parametrize(
+    "garbage", GARBAGE, ids=["text", "empty", "too large", "far too large", "of another site"]
+)
 def test_a_pointer_that_cannot_be_read_is_replaced_only_by_force(
     bucket: MemoryBucket, garbage: bytes
 ) -> None:
     place_release(bucket, "v1")
     bucket.place(SITE.pointer, garbage)
-    with pytest.raises(ReleaseRefused, match="the pointer cannot be read") as refused:
+    with pytest.raises(ReleaseRefused, match="the pointer cannot be used") as refused:
         promote(bucket, "v1")
     assert "--force" in refused.value.hint
     assert bucket.objects[SITE.pointer].body == garbage

@@ -10,8 +10,10 @@ from s3sync_agent.errors import (
     PointerInvalid,
     ReleaseMissing,
     StoreUnavailable,
+    TooLarge,
     UnsafePath,
 )
+from s3sync_agent.pointer import encode_pointer
 from tests.fakes import MemoryBucket
 from tests.releases import NOON, PAGES, SITE, place_pointer, place_release, pointer_after
 
@@ -133,6 +135,26 @@ def test_a_pointer_of_another_site_is_refused(bucket: MemoryBucket) -> None:
     place_pointer(bucket, msgspec.structs.replace(pointer_after("A"), site="s3://bucket/staging"))
     with pytest.raises(PointerInvalid, match="s3://bucket/staging"):
         read_pointer(bucket, SITE)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"garbage",
+        b'{"signed":{"type":"other"}}',
+        b" " * 70_000,
+        b" " * 2_000_000,
+        encode_pointer(pointer_after("A")).replace(b'"version":"A"', b'"version":"../A"'),
+    ],
+    ids=["text", "another type", "too large", "far too large", "unsafe version"],
+)
+def test_whoever_meets_a_pointer_that_cannot_be_read_is_told_how_to_replace_it(
+    bucket: MemoryBucket, garbage: bytes
+) -> None:
+    bucket.place(SITE.pointer, garbage)
+    with pytest.raises((PointerInvalid, TooLarge)) as refused:
+        read_pointer(bucket, SITE)
+    assert "promote VERSION --now --force" in refused.value.hint
 
 
 # -------------------------------------------------------------------------- comparing

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_on_a_workstation_git_knows(tmp_path: Path) -> None:
     git("checkout", "--quiet", "--detach")
     assert find_source(tmp_path / "dist", {}) == Source(commit=commit)
     assert find_source(tmp_path / "dist", ACTIONS).commit == "1a2b3c4d5e6f"
+
+
+def test_a_branch_named_in_another_encoding_keeps_nobody_from_publishing(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "symbolic-ref", "HEAD", b"refs/heads/caf\xe9"], check=True)
+    assert find_source(tmp_path, {}).ref == "refs/heads/caf\ufffd"
+    ref = os.fsdecode(b"refs/heads/caf\xe9")
+    assert find_source(tmp_path, ACTIONS | {"GITHUB_REF": ref}).ref == "refs/heads/caf?"
 
 
 def test_outside_of_git_the_source_is_empty(tmp_path: Path) -> None:
