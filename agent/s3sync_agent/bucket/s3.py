@@ -295,7 +295,11 @@ class S3Bucket:
         if self._date is None:
             return None
         date, noted = self._date
-        return parsedate_to_datetime(date).timestamp() + time.monotonic() - noted
+        try:
+            told = parsedate_to_datetime(date).timestamp()
+        except (ValueError, OverflowError):  # a date that is none; as if there were no header
+            return None
+        return told + time.monotonic() - noted
 
 
 class _Body:

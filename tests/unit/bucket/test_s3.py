@@ -471,3 +471,10 @@ def test_the_checksum_of_an_object_in_parts_is_none_of_its_content(
 def test_who_does_not_open_a_bucket_does_not_pay_for_botocore() -> None:
     program = "import sys, s3sync_agent.bucket; sys.exit('botocore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("date", ["soon", "Sun, 99 Nov 2026 20:09:56 GMT", "Sun, 22 Nov 99999 20:09:56 GMT"])
+def test_a_date_that_is_none_is_no_clock_and_no_crash(server: RawServer, bucket: S3Bucket, date: str) -> None:
+    server.answers = [Answer(200, b"body", {**ETAG, "Date": date})]
+    bucket.get("k", limit=10)
+    assert bucket.server_time() is None
