@@ -59,6 +59,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; every way it can fail becomes an exit code here."""
+        _open_closed_streams()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -98,6 +99,14 @@ def _show(label: str, text: str) -> None:
         click.echo(f"  {escape(line)}", err=True)
 
 
+def _open_closed_streams() -> None:
+    """Started with `>&-`, Python has None where everybody expects a stream."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # open as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
 def _forget_stdout() -> None:
     """Whoever read stdout is gone; Python's own flush at exit must not complain about it."""
     devnull = os.open(os.devnull, os.O_WRONLY)
@@ -134,8 +143,11 @@ def _save_report(error: Exception, argv: Sequence[str]) -> str:
 
 
 _SECRETS = (
-    re.compile(r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s'\"]+"),
-    re.compile(r"(?i)((?:secret|token|password|access[_-]?key)[\w-]*['\"]?\s*[=:]\s*['\"]?)[^\s&'\",]+"),
+    re.compile(r"(?i)((?:X-Amz-(?:Credential|Security-Token)|Signature)=)[^&\s'\"]+"),
+    re.compile(r"(?i)(\bauthorization['\"]?\s*[=:]\s*(?:b?['\"])?)[^'\"\r\n]+"),
+    re.compile(
+        r"(?i)((?:secret|token|password|access[_-]?key)[\w-]*['\"]?\s*[=:]\s*(?:b?['\"])?)[^\s&'\",]+"
+    ),
     re.compile(r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
     re.compile(r"(://)[^/@\s]+(?=@)"),
 )

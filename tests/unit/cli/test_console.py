@@ -43,11 +43,16 @@ def talk() -> None:
         click.echo("x" * 100)
 
 
+@click.command()
+def look_for_terminals() -> None:
+    click.echo(f"{sys.stdout.isatty()} {sys.stderr.isatty()}")
+
+
 commands = Commands(
     name="tool",
     lazy={
         name: Lazy(f"{__name__}:{name.replace('-', '_')}", f"To {name}.")
-        for name in ("fail", "interrupt-myself", "talk")
+        for name in ("fail", "interrupt-myself", "talk", "look-for-terminals")
     },
 )
 
@@ -148,6 +153,10 @@ def test_a_report_that_cannot_be_saved_is_printed(reports: Path, monkeypatch: py
         ('{"password": "hunter2"}', "hunter2"),
         ("key AKIAIOSFODNN7EXAMPLE is not known", "AKIA"),
         ("https://user:pass@host/x", "pass"),
+        ("{'X-Amz-Security-Token': b'FwoGZX'}", "FwoGZX"),
+        ("{'Authorization': b'AWS4-HMAC-SHA256 Credential=x/us, Signature=0a1b'}", "0a1b"),
+        ("Authorization: Bearer eyJhbG", "eyJhbG"),
+        ("https://h/k?AWSAccessKeyId=x&Signature=0a1b%3D&Expires=9", "0a1b"),
     ],
 )
 def test_what_looks_like_a_credential_is_removed(text: str, hidden: str) -> None:
@@ -186,3 +195,12 @@ def test_a_reader_that_went_away_is_not_worth_a_word() -> None:
     _, errors = process.communicate(timeout=20)
     assert errors == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_output_is_no_failure(closed: str) -> None:
+    code = f"from {__name__} import commands; commands(['look-for-terminals'])"
+    command = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code]
+    top = Path(__file__).parents[3]
+    done = subprocess.run(command, capture_output=True, cwd=top, check=False, timeout=20)
+    assert (done.returncode, done.stderr) == (0, b"")
