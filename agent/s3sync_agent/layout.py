@@ -82,6 +82,9 @@ class Site:
         return f"{self.fleet}{identity}.json"
 
 
+_FOLDERS = {"current", "releases", "fleet"}
+
+
 def parse_site(url: str) -> Site:
     """`s3://bucket[/prefix]` → Site. Raises ConfigError."""
     scheme, _, rest = url.partition("://")
@@ -91,6 +94,11 @@ def parse_site(url: str) -> Site:
         raise ConfigError(
             f"site {escape(url)!r} is not s3://bucket[/prefix]",
             hint="for example: --site s3://my-bucket/my-site",
+        )
+    if prefix.rpartition("/")[2] in _FOLDERS:  # promoting to the site around it would wipe this one
+        raise ConfigError(
+            f"site {escape(url)!r} ends in a folder of a site",
+            hint=f"name the site itself: s3://{escape(bucket)}/{escape(prefix.rpartition('/')[0])}",
         )
     if prefix:
         try:

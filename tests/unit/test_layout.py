@@ -269,3 +269,11 @@ def test_globs_decide_before_the_rule() -> None:
     assert is_immutable("fonts/body.woff2", extra=["fonts/*"])
     assert not is_immutable("assets/index-BqD3kx9a.js", never=["assets/*"])
     assert not is_immutable("fonts/body.woff2", extra=["fonts/*"], never=["*.woff2"])
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/site/current/", "s3://bucket/current", "s3://bucket/a/releases"]
+)
+def test_a_folder_of_a_site_is_no_site(url: str) -> None:
+    with pytest.raises(ConfigError, match="folder of a site"):
+        parse_site(url)
