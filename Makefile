@@ -47,10 +47,12 @@ dist: $(READY) ## The wheel, into dist/
 	$(if $(SOURCE_DATE_EPOCH),SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)) \
 		$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
-lock: $(READY) ## Write requirements.lock anew (ARGS=--upgrade: with newer versions)
-	$(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--output-file requirements.lock $(ARGS)
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header
+
+lock: $(READY) ## Write both locks anew (ARGS=--upgrade: with newer versions)
+	$(LOCK) --extra dev --output-file requirements.lock $(ARGS)
+	$(LOCK) --extra bundle --constraint requirements.lock --output-file agent/s3sync_agent/data/runtime.lock
 
 clean: ## Remove all that make has made
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

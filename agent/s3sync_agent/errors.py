@@ -159,5 +159,17 @@ class StateCorrupt(S3SyncError):
     """The state directory holds something only a person can judge."""
 
 
+class BundleFailed(S3SyncError):
+    """A bundle could not be made: no wheels for that Python and machine, or nobody to ask for them."""
+
+    exit_code = 2
+
+
+class SetupFailed(S3SyncError):
+    """A step of setting up this instance failed; the message names it, and what was put back."""
+
+    exit_code = 2
+
+
 class DemoFailed(S3SyncError):
     """A step of the demo did not do what it should; the message names it."""

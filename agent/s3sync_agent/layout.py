@@ -78,6 +78,9 @@ class Site:
     def fleet(self) -> str:
         return self.key("fleet/")
 
+    def bundle(self, filename: str) -> str:
+        return self.key(f"agent/{filename}")
+
     def heartbeat(self, identity: str) -> str:
         return f"{self.fleet}{identity}.json"
 

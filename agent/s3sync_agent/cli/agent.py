@@ -23,6 +23,7 @@ from s3sync_agent.cli.console import Commands, Lazy
         "check-config": Lazy(
             "s3sync_agent.cli.asking:check_config", "Show the settings in force, or all their faults."
         ),
+        "setup": Lazy("s3sync_agent.cli.setting_up:setup", "Make this machine serve a site; or undo that."),
     },
 )
 @click.version_option(__version__, prog_name="s3sync-agent")

@@ -24,6 +24,8 @@ _HERE = "s3sync_agent.cli"
         "diff": Lazy(f"{_HERE}.listing:diff", "The files that differ between two releases."),
         "verify": Lazy(f"{_HERE}.upkeep:verify", "Read a whole release in S3 and list every fault."),
         "prune": Lazy(f"{_HERE}.upkeep:prune", "Delete old releases from S3."),
+        "bundle": Lazy(f"{_HERE}.bundling:bundle", "One file that installs the agent on an instance."),
+        "userdata": Lazy(f"{_HERE}.bundling:userdata", "The script that makes a new machine an instance."),
         "demo": Lazy(f"{_HERE}.demo:demo", "Watch it work: S3, nginx and the agent on this machine."),
     },
 )

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from s3sync_agent.deploy.bundle import make_bundle
 from s3sync_agent.errors import StoreUnavailable
 from tests.fakes import MemoryBucket
 from tests.releases import NOON, PAGES, SITE, place_release
 from tests.unit.cli.conftest import Run
+from tests.unit.deploy.wheel_files import Index, agent_wheel, wheel
 
 
 @pytest.fixture
@@ -352,3 +355,36 @@ def test_prune_keeps_what_is_needed_and_says_what_goes(s3sync: Run, bucket: Memo
 def test_prune_wants_to_know_how_many_to_keep(s3sync: Run) -> None:
     assert s3sync("prune").exit_code == 2
     assert s3sync("prune", "--keep", "0").exit_code == 2
+
+
+# ------------------------------------------------------------------------------ bundle
+
+
+def test_bundle_prints_the_file_alone_on_stdout(
+    s3sync: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index(wheel("six"), wheel("installer"))
+    agent_wheel(tmp_path / "dist", index.lock)
+    monkeypatch.setattr(
+        "s3sync_agent.deploy.bundle.make_bundle", partial(make_bundle, download=index.download)
+    )
+    monkeypatch.chdir(tmp_path)
+    result = s3sync("bundle", "--arch", "aarch64", "--python", "3.13")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"dist/s3sync-agent-1\.2\.3-cp313-aarch64-[0-9a-f]{12}\.pyz\n", result.stdout)
+    assert "sha256 " in result.stderr
+    described = json.loads(s3sync("bundle", "--arch", "aarch64", "--python", "3.13", "--json").stdout)
+    assert described["path"] == result.stdout.strip()
+    assert described["sha256"][:12] in described["path"]
+
+
+def test_bundle_without_a_wheel_says_how_to_get_one(
+    s3sync: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = s3sync("bundle")
+    assert result.exit_code == 2
+    assert (
+        result.stderr
+        == "error: 'dist' holds no wheel of s3sync-agent\nhint: run make dist, or name one with --wheel\n"
+    )

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from s3sync_agent.cli.agent import main
+from tests.unit.setup.conftest import DEBIAN_NGINX, MemoryHost
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> MemoryHost:
+    made = MemoryHost("ID=debian\n", {"/etc/nginx/nginx.conf": DEBIAN_NGINX})
+    monkeypatch.setattr("s3sync_agent.cli.setting_up.LocalHost", lambda: made)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.delenv("S3SYNC_SITE", raising=False)
+    return made
+
+
+def setup(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, ["setup", *arguments], prog_name="s3sync-agent")
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_every_step_is_told_and_the_second_time_there_is_nothing_to_do(host: MemoryHost) -> None:
+    code, first, _ = setup("--site", "s3://bucket/site")
+    assert code == 0
+    assert " done  create user and group s3sync-agent\n" in first
+    assert setup()[1].splitlines()[-1] == "nothing to do"
+    assert " done  remove /var/lib/s3sync-agent\n" in setup("--remove")[1]
+
+
+def test_only_looking_needs_no_root(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    code, _, errors = setup("--site", "s3://bucket/site")
+    assert (code, host.ran) == (2, [])
+    assert errors.startswith("error: setup needs root\nhint: ")
+    code, told, _ = setup("--site", "s3://bucket/site", "--dry-run")
+    assert (code, host.ran) == (0, [])
+    assert "would  create user and group s3sync-agent\n" in told
+
+
+def test_what_nginx_said_is_shown_without_its_control_characters(host: MemoryHost) -> None:
+    host.nginx_says = "[emerg] in line 3\n\x1b[2Jsecond line"
+    code, _, errors = setup("--site", "s3://bucket/site")
+    assert code == 2
+    assert "everything was put back:\n  [emerg] in line 3\n" in errors
+    assert "\x1b" not in errors

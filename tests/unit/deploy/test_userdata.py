@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+from typing import Any
+
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from s3sync_agent.deploy.fetch_bundle import signed
+from s3sync_agent.deploy.userdata import MAX_BYTES, render
+from s3sync_agent.errors import ConfigError
+from s3sync_agent.layout import Site
+
+SHA256 = "ab" * 32
+BUNDLE = "s3sync-agent-1.2.3-cp312-x86_64-abababababab.pyz"
+
+
+def script(site: Site = Site("bucket", "my/site"), **options: Any) -> str:  # noqa: B008  # frozen
+    return render(site, **{"region": "eu-central-1", "bundle": BUNDLE, "sha256": SHA256, **options})
+
+
+def test_the_script_is_bash_and_fits_where_user_data_must_fit() -> None:
+    text = script(on_end="cfn-signal --success true")
+    assert text.startswith("#!/bin/bash\n")
+    assert "\nset -euo pipefail\n" in text
+    assert len(text.encode()) < MAX_BYTES
+    checked = subprocess.run(
+        ["bash", "-n"], input=text, text=True, capture_output=True, check=False, timeout=10
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_it_pins_the_bundle_where_the_site_keeps_it() -> None:
+    text = script()
+    assert f"https://s3.eu-central-1.amazonaws.com/bucket/my/site/agent/{BUNDLE}" in text
+    assert text.count(SHA256) == 2
+    assert "\npython=python3.12\n" in text
+    assert "--site s3://bucket/my/site\n" in text
+
+
+def test_the_same_inputs_give_the_same_script() -> None:
+    assert script() == script()
+
+
+@pytest.mark.parametrize("prefix", ["it's", "$(reboot)", "a b", '"; reboot; "', "`reboot`", "größe"])
+def test_no_name_becomes_a_command(prefix: str) -> None:
+    text = script(Site("bucket", prefix), on_end="echo 'done'")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    program = "\n".join(lines).split("\ntrap finish")[0].replace("trap", ":")
+    ran = subprocess.run(
+        ["bash", "-c", f"reboot() {{ echo REBOOTED; }}; {program}\nfinish"],
+        text=True, capture_output=True, check=False, timeout=10,
+    )  # fmt: skip
+    assert "REBOOTED" not in ran.stdout + ran.stderr
+    assert ran.stdout.endswith("done\n")
+
+
+def test_what_is_told_at_the_end_is_the_result_and_the_step_that_failed() -> None:
+    text = script(on_end='echo "$S3SYNC_RESULT: $S3SYNC_REASON"')
+    head = text.split("\npython=python")[0]
+    ran = subprocess.run(
+        ["bash", "-c", head + '\nbegin "fetch the bundle"\nfalse\n'],
+        text=True, capture_output=True, check=False, timeout=10,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert ran.stdout.splitlines()[-1] == "failure: failed to fetch the bundle (exit 1)"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bundle": "agent.pyz"},
+        {"sha256": "ab"},
+        {"sha256": "cd" * 32},
+        {"region": "$(reboot)"},
+        {"on_end": "#" * MAX_BYTES},
+    ],
+    ids=["name", "short", "other", "region", "long"],
+)
+def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        script(**wrong)
+
+
+@pytest.mark.parametrize("token", ["", "session-token=="])
+def test_a_request_is_signed_as_aws_own_library_signs_it(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = dt.datetime(2026, 11, 22, 22, 0, tzinfo=dt.UTC)
+    url = "https://s3.eu-central-1.amazonaws.com/bucket/my%20site/agent/x-cp312.pyz"
+    ours = signed(
+        url, "eu-central-1", {"AccessKeyId": "AK", "SecretAccessKey": "secret", "Token": token}, now
+    )
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: now.replace(tzinfo=None))
+    request = AWSRequest("GET", url)
+    S3SigV4Auth(Credentials("AK", "secret", token or None), "s3", "eu-central-1").add_auth(request)
+    assert ours["Authorization"] == request.headers["Authorization"]
+    assert ours["x-amz-date"] == request.headers["X-Amz-Date"]
