@@ -58,8 +58,14 @@ class Machine:
 
     def start(self) -> float:
         """Until systemd says `running` (everything started that should); the seconds that took."""
-        assert self._nspawn is None, f"{self.name} is on"
         started = time.monotonic()
+        self.switch_on()
+        self._until(self.is_running, BOOT_SECONDS, "until it was running")
+        return time.monotonic() - started
+
+    def switch_on(self) -> None:
+        """Until commands can be run; what the machine does at boot has only begun."""
+        assert self._nspawn is None, f"{self.name} is on"
         command = [
             *("systemd-nspawn", "--quiet", f"--machine={self.name}", f"--directory={self.root}"),
             *("--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--console=pipe"),
@@ -75,8 +81,7 @@ class Machine:
                 stdout=console,
                 stderr=console,
             )
-        self._until(self._has_booted, BOOT_SECONDS, "to boot")
-        return time.monotonic() - started
+        self._until(self._takes_commands, BOOT_SECONDS, "until it took commands")
 
     def stop(self) -> None:
         """Shut down, as an instance that is terminated."""
@@ -126,6 +131,14 @@ class Machine:
         """A property of a unit, as `systemctl show` has it."""
         return self.run(f"systemctl show --value --property={property_} {shlex.quote(name)}").stdout.strip()
 
+    def is_running(self) -> bool:
+        """Whether everything was started at boot. AssertionError when something failed."""
+        state = self._state()
+        if state in ("degraded", "maintenance"):
+            why = self.run("systemctl --failed --no-legend --plain; journalctl -b -p warning --no-pager")
+            raise AssertionError(f"{self.name} booted to {state}: {why.stdout}")
+        return state == "running"
+
     def wait_until(self, reached: Callable[[], bool], what: str, *, seconds: float = 30.0) -> float:
         """Until `reached()`; the seconds that took. A refused connection is a "not yet"."""
         return self._until(lambda: _quietly(reached), seconds, what)
@@ -138,25 +151,25 @@ class Machine:
 
     # ------------------------------------------------------------------- inside
 
-    def _has_booted(self) -> bool:
+    def _takes_commands(self) -> bool:
         assert self._nspawn is not None
         if self._nspawn.poll() is not None:
             raise AssertionError(f"{self.name} went off while booting:\n{self._console_tail()}")
         self._init = _child_of(self._nspawn.pid, "systemd") or 0
-        if not self._init:
-            return False
-        state = self.run("systemctl is-system-running --wait", check=False, seconds=BOOT_SECONDS)
-        if state.stdout.strip() in ("degraded", "maintenance"):
-            failed = self.run("systemctl --failed --no-legend --plain; journalctl -b -p warning --no-pager")
-            raise AssertionError(f"{self.name} booted to {state.stdout.strip()}: {failed.stdout}")
-        return state.stdout.strip() == "running"
+        return bool(self._init) and self._state() != ""
+
+    def _state(self) -> str:
+        """As systemd has it: initializing, starting, running …; "" before it can be asked."""
+        said = self.run("systemctl is-system-running", check=False).stdout.strip()
+        return "" if said in ("offline", "unknown") else said
 
     def _until(self, reached: Callable[[], bool], seconds: float, what: str) -> float:
         started = time.monotonic()
         while not reached():
             if time.monotonic() - started > seconds:
+                jobs = self.run("systemctl list-jobs", check=False).stdout if self._init else ""
                 raise AssertionError(
-                    f"{self.name}: waited {seconds:.0f} s {what}; console:\n{self._console_tail()}"
+                    f"{self.name}: waited {seconds:.0f} s {what}\n{jobs}\nconsole:\n{self._console_tail()}"
                 )
             time.sleep(0.02)
         return time.monotonic() - started

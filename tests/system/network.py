@@ -8,7 +8,6 @@ outside or is reached from there.
 from __future__ import annotations
 
 import ctypes
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -90,9 +89,8 @@ def cable(number: int) -> Iterator[Cable]:
 
 def sweep() -> None:
     """Remove what a test run that died has left."""
-    for name in os.listdir("/run/netns") if Path("/run/netns").is_dir() else ():
-        if name.startswith(PREFIX):
-            _ip("netns", "delete", name)
+    for left in sorted(Path("/run/netns").glob(f"{PREFIX}*")):
+        _ip("netns", "delete", left.name)
 
 
 def _path(name: str) -> Path:

@@ -1,6 +1,6 @@
 """The root file systems of machines: one Debian, made once and cached, below an overlay for each.
 
-The cache is `$S3SYNC_CACHE_DIR`, or `~/.cache/s3sync-agent`. What is in it is named by what it was
+The cache is `$SYSTEM_TESTS_CACHE`, or `~/.cache/s3sync-agent`. What is in it is named by what it was
 made from, so a stale one is never used.
 """
 
@@ -44,7 +44,7 @@ locale: false
 
 
 def cache_dir() -> Path:
-    given = os.environ.get("S3SYNC_CACHE_DIR")
+    given = os.environ.get("SYSTEM_TESTS_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "s3sync-agent"
 
 

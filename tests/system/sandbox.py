@@ -28,10 +28,13 @@ def properties(unit: Path) -> list[str]:
     for line in unit.read_text().splitlines():
         if line.startswith("["):
             section = line.strip("[]")
-        elif section == "Service" and line and not line.startswith("#"):
-            if line.split("=", 1)[0] not in _NOT_THE_SANDBOX:
-                found.append(line)
+        elif section == "Service" and _is_of_the_sandbox(line):
+            found.append(line)
     return found
+
+
+def _is_of_the_sandbox(line: str) -> bool:
+    return bool(line) and not line.startswith("#") and line.split("=", 1)[0] not in _NOT_THE_SANDBOX
 
 
 def run_as(unit: Path, machine: Machine, command: str) -> subprocess.CompletedProcess[str]:
