@@ -70,6 +70,7 @@ def sweep() -> None:
         if Path(mount).is_relative_to(WORK):
             subprocess.run(["umount", mount], check=True, timeout=30)
     network.sweep()
+    s3.sweep()
     for left in Path("/run/systemd/nspawn/propagate").glob(f"{network.PREFIX}*"):
         forget_propagation(left.name)
     if WORK.exists():

@@ -91,7 +91,7 @@ def serving(hub: Hub, directory: Path) -> Iterator[S3]:
         finally:
             process.kill()  # it ignores SIGTERM
             process.wait(timeout=10)
-            _remove_sockets()
+            sweep()
 
 
 def _command(directory: Path) -> list[str]:
@@ -120,8 +120,8 @@ def _command(directory: Path) -> list[str]:
     ]
 
 
-def _remove_sockets() -> None:
-    """It puts Unix sockets into one fixed place, named by port, and leaves them there."""
+def sweep() -> None:
+    """Seaweedfs puts Unix sockets into one fixed place, named by port, and leaves them there."""
     for port in (_MASTER, _VOLUME, _FILER, _S3):
         for number in (port, port + 10_000):
             for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # its choice, not ours

@@ -52,7 +52,7 @@ def test_a_machine_keeps_its_disk_over_a_reboot_and_a_power_cut(machine: Machine
     print(f"\nreboot: {machine.reboot():.2f} s")
     assert machine.run("cat /root/kept").stdout == "kept\n"
     machine.power_cut()
-    with pytest.raises(OSError, match="No route to host|timed out|refused"):
+    with pytest.raises(OSError, match=r"No route to host|timed out|refused"):
         machine.http("/")
     print(f"boot after a power cut: {machine.start():.2f} s")
     assert machine.run("cat /root/kept").stdout == "kept\n"
