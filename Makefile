@@ -11,11 +11,11 @@ READY := .venv/.ready
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit lint bench dist lock clean
+.PHONY: help venv demo test test-unit test-system lint bench dist lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Create .venv with everything in it, hashes checked
 
@@ -31,6 +31,16 @@ test: $(READY) ## All tests, on every core (ARGS: pytest's own)
 
 test-unit: $(READY) ## The fast ones: no process, no server
 	$(BIN)/pytest tests/unit tests/property $(ARGS)
+
+# What machines are made with; the Debian they run is made at the first run and kept in
+# $SYSTEM_TESTS_CACHE (~/.cache/s3sync-agent).
+SYSTEM_PACKAGES := debian-archive-keyring debootstrap eatmydata iproute2 systemd-container zstd
+
+test-system: $(READY) ## As root: real machines that boot, serve and are treated badly (ARGS: pytest's own)
+	@test "$$(id -u)" = 0 || { echo "make test-system: needs root" >&2; exit 1; }
+	@dpkg --status $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { apt-get update --quiet=2 && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends $(SYSTEM_PACKAGES); }
+	$(BIN)/pytest tests/system --capture=no $(ARGS)
 
 lint: $(READY) ## Rules, format, types, layers
 	$(BIN)/ruff check .

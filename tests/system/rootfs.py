@@ -1,0 +1,121 @@
+"""The root file systems of machines: one Debian, made once and cached, below an overlay for each.
+
+The cache is `$SYSTEM_TESTS_CACHE`, or `~/.cache/s3sync-agent`. What is in it is named by what it was
+made from, so a stale one is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SUITE = "bookworm"
+PACKAGES = (
+    "ca-certificates",
+    "curl",
+    "dbus",
+    "iproute2",
+    "nginx-light",
+    "procps",
+    "python3",
+    "python3-venv",
+    "systemd",
+    "systemd-sysv",
+)
+# Installed by apt: debootstrap does not get its dependencies into the right order.
+AFTERWARDS = ("cloud-init",)
+BUILD_SECONDS = 600
+OVERLAY_SIZE = "2g"
+
+# As on an instance, except that one metadata service is enough to be sure it is EC2, and that the
+# harness has already set up the network.
+_CLOUD_INIT = """\
+datasource_list: [ Ec2 ]
+datasource:
+  Ec2: { strict_id: false, metadata_urls: ["http://169.254.169.254"], max_wait: 10, timeout: 2 }
+network: { config: disabled }
+locale: false
+"""
+
+
+def cache_dir() -> Path:
+    given = os.environ.get("SYSTEM_TESTS_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "s3sync-agent"
+
+
+def unpack_base(directory: Path) -> Path:
+    """A Debian with `PACKAGES`, in `directory`; nobody may change it once it is mounted."""
+    base = directory / "base"
+    base.mkdir()
+    _run("tar", "--extract", "--zstd", "--file", str(_archive(cache_dir())), "--directory", str(base))
+    return base
+
+
+def _archive(cache: Path) -> Path:
+    recipe = "\n".join((SUITE, *PACKAGES, *AFTERWARDS, _CLOUD_INIT))
+    name = f"{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar.zst"
+    archive = cache / name
+    if not archive.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        _build(archive)
+    return archive
+
+
+def _build(archive: Path) -> None:
+    building = archive.parent / "building"
+    shutil.rmtree(building, ignore_errors=True)
+    faster = ["eatmydata"] if shutil.which("eatmydata") else []
+    included = f"--include={','.join(PACKAGES)}"
+    _run(*faster, "debootstrap", "--variant=minbase", included, SUITE, str(building))
+    shutil.copy("/etc/resolv.conf", building / "etc/resolv.conf")
+    apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends"]
+    _run("chroot", str(building), *apt, *AFTERWARDS)
+    _prepare(building)
+    unfinished = archive.with_name("unfinished.tar.zst")
+    _run("tar", "--create", "--zstd", "--file", str(unfinished), "--directory", str(building), ".")
+    unfinished.rename(archive)
+    shutil.rmtree(building)
+
+
+def _prepare(root: Path) -> None:
+    """What an image has that a bare installation has not."""
+    (root / "etc/cloud/cloud.cfg.d/99-ec2.cfg").write_text(_CLOUD_INIT)
+    (root / "etc/cloud/ds-identify.cfg").write_text("policy: enabled\n")
+    # Nobody answers there, at once: without it, looking up a name costs half a minute.
+    (root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")
+    for package in (root / "var/cache/apt/archives").glob("*.deb"):
+        package.unlink()
+    # The first boot makes its own.
+    (root / "etc/machine-id").write_text("")
+    (root / "etc/hostname").unlink(missing_ok=True)
+
+
+@contextmanager
+def overlay(base: Path, directory: Path) -> Iterator[Path]:
+    """A root file system of its own: `base` with whatever is written in memory above it."""
+    directory.mkdir()
+    _run("mount", "-t", "tmpfs", "-o", f"size={OVERLAY_SIZE},mode=755", "tmpfs", str(directory))
+    try:
+        upper, work, root = directory / "upper", directory / "work", directory / "root"
+        for each in (upper, work, root):
+            each.mkdir()
+        layers = f"lowerdir={base},upperdir={upper},workdir={work}"
+        _run("mount", "-t", "overlay", "-o", layers, "overlay", str(root))
+        try:
+            yield root
+        finally:
+            _run("umount", str(root))
+    finally:
+        _run("umount", str(directory))
+        directory.rmdir()
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout[-1000:]}{done.stderr[-1000:]}")

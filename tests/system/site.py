@@ -1,0 +1,49 @@
+"""A site as CI sees it: published and promoted with the real commands, from the hub."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.agent_process import COMMANDS, minimal
+from tests.system import s3
+from tests.system.network import Hub
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples/site"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`folder` is where `release` writes the site before it publishes it."""
+
+    url: str
+    folder: Path
+    hub: Hub
+
+    def s3sync(self, *arguments: str) -> str:
+        """Run `s3sync`; its stdout. It has to succeed."""
+        environ = minimal(
+            {**s3.environment(s3.CI), "S3SYNC_SITE": self.url, "PYTHONPATH": str(ROOT / "agent")}
+        )
+        command = self.hub.command(str(COMMANDS / "s3sync"), *arguments)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def publish(self, folder: Path, version: str) -> None:
+        self.s3sync("publish", str(folder), "--version", version)
+
+    def promote(self, version: str) -> None:
+        self.s3sync("promote", version, "--now", "--no-mirror")
+
+    def release(self, files: Mapping[str, str], version: str) -> None:
+        """Write, publish and promote."""
+        for path, text in files.items():
+            target = self.folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+        self.publish(self.folder, version)
+        self.promote(version)
