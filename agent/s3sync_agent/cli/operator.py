@@ -12,7 +12,7 @@ _HERE = "s3sync_agent.cli"
 
 @click.group(
     cls=Commands,
-    epilog="AWS settings are boto3's own: AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and so on.",
+    epilog="AWS settings are boto3's own: AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL and so on.",
     lazy={
         "check": Lazy(f"{_HERE}.publishing:check", "Look for faults in a folder before it is published."),
         "publish": Lazy(f"{_HERE}.publishing:publish", "Upload a folder as a release; nothing live changes."),
