@@ -40,7 +40,7 @@ poll_interval = 5
 ```
 
 Files are TOML without sections. Credentials, region and endpoint are the AWS SDK's own business: an instance
-role, `AWS_PROFILE`, `AWS_REGION`, `AWS_ENDPOINT_URL` and so on.
+role, `AWS_PROFILE`, `AWS_DEFAULT_REGION`, `AWS_ENDPOINT_URL` and so on.
 
 `s3sync-agent check-config` shows what is in force and which files were read. A setting that does not exist, a
 value that means nothing, a file that cannot be read: all faults are reported together, each with its place,

@@ -5,13 +5,12 @@ A tick that fails changes nothing that is served.
 
 from __future__ import annotations
 
-import math
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from s3sync_agent import layout, retention
+from s3sync_agent import layout
 from s3sync_agent.errors import (
     ConfigError,
     DiskFull,
@@ -26,6 +25,7 @@ from s3sync_agent.follow import Candidate, HasPointer, Held, Nothing, PlainSourc
 from s3sync_agent.instance import Instance
 from s3sync_agent.machine import Decision, Due, Step, View, decide
 from s3sync_agent.pointer import Document, ReleaseRef, format_time, parse_time
+from s3sync_agent.prune import Pruner
 from s3sync_agent.report import set_healthy
 from s3sync_agent.stage import stage_plain, stage_release, sync_assets
 from s3sync_agent.webroot import disk_errors
@@ -66,7 +66,7 @@ class Sync:
         self._instance = instance
         self._plain = PlainSource(instance)
         self._setbacks: dict[str, Setback] = {}
-        self._assets_until = math.inf
+        self._pruner = Pruner(instance)
 
     def start(self) -> list[str]:
         """Take the state directory over as it is found; returns what was swept.
@@ -84,7 +84,7 @@ class Sync:
             ) from error
         swept = instance.webroot.sweep()
         instance.memory = instance.webroot.state()
-        self._assets_until = _first_end(instance.webroot.retained())
+        self._pruner.start()
         with disk_errors("assets"):
             sync_assets(instance)
         if instance.webroot.live() is None:
@@ -115,7 +115,7 @@ class Sync:
             return observe_pointer(self._instance)
         except DiskFull:
             accepted = self._instance.accepted()
-            self._make_room({ref.id for ref in accepted.pointer.named()} if accepted else set())
+            self._pruner.make_room({ref.id for ref in accepted.pointer.named()} if accepted else set())
             return observe_pointer(self._instance)
 
     def _is_plain_site(self) -> bool:
@@ -140,7 +140,7 @@ class Sync:
                 setback = setback or error
                 broken.add(ref.id)
         self._settle(decision, broken)
-        self._prune(named)
+        self._pruner.prune(named)
         if setback is not None:
             raise setback
         return Outcome(wanted=decision.want.id if decision.want else None, due=decision.due)
@@ -202,7 +202,7 @@ class Sync:
     def _stage(self, document: Document, ref: ReleaseRef) -> None:
         protected = {named.id for named in document.pointer.named()}
         self._unless_just_failed(
-            ref.id, lambda: stage_release(self._instance, ref, lambda: self._make_room(protected))
+            ref.id, lambda: stage_release(self._instance, ref, lambda: self._pruner.make_room(protected))
         )
 
     def _unless_just_failed(self, release: str, stage: Callable[[], Staged]) -> Staged:
@@ -292,7 +292,7 @@ class Sync:
                 self._activate(release, None)
         instance.step(Step.SERVE)
         self._announce_healthy(release)
-        self._prune({release})
+        self._pruner.prune({release})
         return Outcome(wanted=release, plain=True)
 
     def _stage_plain(self, sight: Candidate) -> str:
@@ -305,7 +305,7 @@ class Sync:
                 self._instance,
                 tree,
                 version=sight.version,
-                make_room=lambda: self._make_room({live} if live else set()),
+                make_room=lambda: self._pruner.make_room({live} if live else set()),
                 unchanged=lambda: self._plain.confirm(tree),
             ),
         )
@@ -368,62 +368,6 @@ class Sync:
         if current != release:
             with disk_errors("healthy"):
                 set_healthy(run, release)
-
-    def _make_room(self, protected: Collection[str]) -> None:
-        """Prune everything that is not needed, whatever keep_releases says."""
-        self._prune(protected, keep=0)
-
-    def _prune(self, named: Collection[str], keep: int | None = None) -> None:
-        """Delete what is neither needed nor within `keep` (default: keep_releases), slow work last."""
-        instance = self._instance
-        webroot, settings = instance.webroot, instance.settings
-        now = instance.clock.now()
-        with instance.swap:
-            protected = {id_ for id_ in (*named, webroot.live(), webroot.previous()) if id_}
-            self._date_strays(webroot.complete() - protected, now)
-            pruned = retention.trees_to_prune(
-                webroot.complete(),
-                protected=protected,
-                retired=instance.memory.retired,
-                keep=settings.keep_releases if keep is None else keep,
-            )
-        if not pruned and now < self._assets_until:
-            return
-        with disk_errors("prune"):
-            self._retain(pruned, now)
-            with instance.swap:
-                moved = [webroot.move_away(release) for release in pruned]
-                webroot.forget(pruned)
-                retired = {id_: at for id_, at in instance.memory.retired.items() if id_ not in pruned}
-                instance.remember(retired=retired)
-            for tree in moved:
-                webroot.remove_moved(tree)
-            sync_assets(instance)
-        if pruned:
-            instance.reporter.event("prune.done", releases=pruned)
-
-    def _date_strays(self, strays: Collection[str], now: float) -> None:
-        """A tree that nobody remembers retiring (a crash, a lost state, an aborted promotion) retires now."""
-        undated = {id_: now for id_ in strays if id_ not in self._instance.memory.retired}
-        self._instance.remember(retired=self._instance.memory.retired | undated)
-
-    def _retain(self, pruned: Collection[str], now: float) -> None:
-        """Note which assets outlive their trees, before the trees go."""
-        webroot = self._instance.webroot
-        manifests = webroot.manifests()
-        leaving = [manifests[release] for release in pruned if release in manifests]
-        before = webroot.retained()
-        kept = retention.retain(
-            before, leaving, now=now, keep_seconds=self._instance.settings.asset_retention
-        )
-        if kept != before:
-            webroot.save_retained(kept)
-        self._assets_until = _first_end(kept)
-
-
-def _first_end(assets: Iterable[retention.RetainedAsset]) -> float:
-    """When the first of them goes, in unix seconds."""
-    return min((asset.until for asset in assets), default=math.inf)
 
 
 def held_error(outcome: Outcome, site: layout.Site) -> ReleaseRefused:
