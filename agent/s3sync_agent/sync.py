@@ -41,10 +41,9 @@ Staged = TypeVar("Staged")
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a tick ended. `wanted` is the release id that should be live; `look_again` seconds until
-    `current/` may have settled; `due` an activation that lies ahead; `held` why nothing is taken."""
+    `current/` may have settled; `held` why nothing is taken."""
 
     wanted: str | None
-    due: Due | None = None
     look_again: float | None = None
     held: str = ""
     plain: bool = False
@@ -143,7 +142,7 @@ class Sync:
         self._pruner.prune(named)
         if setback is not None:
             raise setback
-        return Outcome(wanted=decision.want.id if decision.want else None, due=decision.due)
+        return Outcome(wanted=decision.want.id if decision.want else None)
 
     def wanted(self) -> str | None:
         """The release that the accepted pointer wants served now; None without a pointer."""
