@@ -23,7 +23,6 @@ PACKAGES = (
     "nginx-light",
     "procps",
     "python3",
-    "python3-venv",
     "systemd",
     "systemd-sysv",
 )

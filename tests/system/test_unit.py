@@ -7,13 +7,12 @@ import subprocess
 
 import pytest
 
-from tests.system.install import UNIT
 from tests.system.machine import Machine
 from tests.system.metadata import CREDENTIALS, Metadata
 from tests.system.network import Hub
 from tests.system.s3 import S3
 from tests.system.sandbox import run_as
-from tests.system.site import EXAMPLE, Site
+from tests.system.site import EXAMPLE, UNIT, Site
 from tests.system.visitors import visiting
 
 AGENT = "s3sync-agent"
