@@ -11,7 +11,7 @@ import pytest
 
 from bench.content import write_site
 from tests.servers import Credentials
-from tests.system import s3
+from tests.system import rootfs, s3
 from tests.system.fleet import Fleet
 from tests.system.machine import Machine
 from tests.system.site import EXAMPLE, Site
@@ -91,6 +91,15 @@ def test_the_same_script_again_finds_nothing_to_do_and_disturbs_nobody(launched:
     assert "nothing to do" in again
     assert reported(launched).startswith("success: ")
     assert launched.run(pids).stdout == before
+
+
+def test_a_machine_without_nginx_installs_it(fleet: Fleet, site: Site, bundle: Path) -> None:
+    machine = fleet.launch(user_data=timed(site.user_data(bundle, on_end=REPORT)), on=False)
+    rootfs.remove_packages(machine.root, "nginx-light", "nginx", "nginx-common", "libnginx-mod-http-echo")
+    assert not (machine.root / "usr/sbin/nginx").exists()
+    machine.switch_on()
+    print(f"\nuser data to the first 200, nginx to be installed: {first_200(machine, PAGE):.2f} s")
+    assert reported(machine).startswith("success: ")
 
 
 def test_ten_thousand_files_take_as_long_as_they_take(
