@@ -219,7 +219,16 @@ _HEX = re.compile(r"(?:\A|[.\-_~])([0-9a-f]{8,64})(?=[.\-_~]|\Z)")
 _BUNDLER = re.compile(r"[.\-]([A-Za-z0-9_-]{8})\Z")
 # Base32, beside the page itself: esbuild and Angular write `main-5KX3QJ2M.js` to the top.
 _ESBUILD = re.compile(r"-(?=[A-Z]*[2-7])(?=[2-7]*[A-Z])[A-Z2-7]{8}\Z")
+_COPIES = (".gz", ".br", ".zst")
 _DATE = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+
+
+def original_of(path: str) -> str | None:
+    """The file that `path` is a compressed copy of by its name: `app.js.gz` → `app.js`. None for others."""
+    if not path.endswith(_COPIES):
+        return None
+    original = path.rpartition(".")[0]
+    return original if original.rpartition("/")[2] else None
 
 
 def is_immutable(path: str, *, extra: Sequence[str] = (), never: Sequence[str] = ()) -> bool:
@@ -229,12 +238,13 @@ def is_immutable(path: str, *, extra: Sequence[str] = (), never: Sequence[str] =
     `-`, `_` or `~` (webpack, Rails, Hugo, Next), and in the directories bundlers write, an
     eight-character token before the extension (Vite, esbuild, Rollup), and all below the two
     directories that are for nothing else (Next, SvelteKit). Pages are never immutable. `extra` and
-    `never` are globs over the whole path; `never` wins.
+    `never` are globs over the whole path; `never` wins. A compressed copy is what its original is.
     """
-    if any(fnmatch.fnmatchcase(path, glob) for glob in never):
-        return False
-    if any(fnmatch.fnmatchcase(path, glob) for glob in extra):
-        return True
+    original = original_of(path) or path
+    for globs, verdict in ((never, False), (extra, True)):
+        if any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in {path, original}):
+            return verdict
+    path = original
     directory, _, name = path.rpartition("/")
     stem, _, suffix = name.rpartition(".")
     suffix = suffix.lower() if stem else ""

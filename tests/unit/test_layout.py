@@ -14,6 +14,7 @@ from s3sync_agent.layout import (
     is_immutable,
     is_reserved,
     mtime_for,
+    original_of,
     parse_site,
     release_id,
 )
@@ -263,6 +264,35 @@ def test_a_fingerprinted_name_is_immutable(path: str) -> None:
 )
 def test_another_name_is_not(path: str) -> None:
     assert not is_immutable(path)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".br", ".zst"])
+def test_a_compressed_copy_is_what_its_original_is(suffix: str) -> None:
+    assert is_immutable(f"assets/index-BqD3kx9a.js{suffix}")
+    assert is_immutable(f"8e0d62a0.js{suffix}")
+    assert not is_immutable(f"post-3f2a9c1b.html{suffix}")
+    assert not is_immutable(f"assets/app.js{suffix}")
+    assert not is_immutable(f"assets/index-BqD3kx9a.js{suffix}", never=["*.js"])
+    assert not is_immutable(f"assets/index-BqD3kx9a.js{suffix}", never=[f"*{suffix}"])
+    assert is_immutable(f"logo.svg{suffix}", extra=["*.svg"])
+
+
+@pytest.mark.parametrize(
+    ("path", "original"),
+    [
+        ("a/app.js.gz", "a/app.js"),
+        ("a.tar.br", "a.tar"),
+        ("a.zst", "a"),
+        ("a.js.gz.gz", "a.js.gz"),
+        ("a.js", None),
+        ("a/.gz", None),
+        (".gz", None),
+        ("gz", None),
+        ("a.GZ", None),
+    ],
+)
+def test_the_name_of_a_compressed_copy_is_its_originals_and_a_suffix(path: str, original: str | None) -> None:
+    assert original_of(path) == original
 
 
 def test_globs_decide_before_the_rule() -> None:
