@@ -11,9 +11,10 @@ from typing import Literal
 import click
 
 from s3sync_agent.cli import render
-from s3sync_agent.cli.site import as_json
+from s3sync_agent.cli.site import Connect, as_json, open_bucket
 from s3sync_agent.errors import ConfigError
 from s3sync_agent.layout import parse_site
+from s3sync_agent.setup.aws_settings import AwsSettings
 
 
 @click.command()
@@ -43,16 +44,41 @@ from s3sync_agent.layout import parse_site
     show_default=True,
     help="The directory to write into.",
 )
+@click.option(
+    "--upload",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Make none, but store this one in the site, for user data to fetch.",
+)
+@click.option(
+    "--site",
+    metavar="s3://BUCKET[/PREFIX]",
+    envvar="S3SYNC_SITE",
+    show_envvar=True,
+    help="The site to store it in.",
+)
 @as_json
+@click.pass_obj
 def bundle(
-    *, wheel: Path | None, python: str, arch: Literal["x86_64", "aarch64"], out: Path, as_json: bool
+    connect: Connect | None,
+    *,
+    wheel: Path | None,
+    python: str,
+    arch: Literal["x86_64", "aarch64"],
+    out: Path,
+    upload: Path | None,
+    site: str | None,
+    as_json: bool,
 ) -> None:
     """Pack the agent and all it needs into one file that installs itself on an instance.
 
     The wheels are those that the agent was tested with, by version and SHA-256; pip gets them from
     wherever it is configured to. The same wheels give the same file, byte for byte. On the instance:
-    python3.12 FILE.pyz, as root.
+    python3.12 FILE.pyz, as root. With --upload it goes to agent/ of the site, where `s3sync userdata`
+    lets instances fetch it from.
     """
+    if upload is not None:
+        _upload(connect, upload, site)
+        return
     with _deploy_extra():  # imported here, so that --help answers at once
         from s3sync_agent.deploy.bundle import find_wheel, make_bundle  # noqa: PLC0415
         from s3sync_agent.deploy.wheels import Target  # noqa: PLC0415
@@ -69,9 +95,27 @@ def bundle(
         click.echo(f"{render.size(made.size)}, sha256 {made.sha256}", err=True)
 
 
+def _upload(connect: Connect | None, path: Path, site_url: str | None) -> None:
+    from s3sync_agent.deploy.upload_bundle import upload_bundle  # noqa: PLC0415
+
+    if site_url is None:
+        raise ConfigError("which site is the bundle for?", hint="name it with --site or S3SYNC_SITE")
+    site = parse_site(site_url)
+    new = upload_bundle((connect or open_bucket)(site.bucket), site, path)
+    click.echo(f"s3://{site.bucket}/{site.bundle(path.name)}")
+    click.echo("uploaded" if new else "it was there already", err=True)
+
+
 @click.command()
 @click.option("--site", metavar="s3://BUCKET[/PREFIX]", envvar="S3SYNC_SITE", show_envvar=True, required=True)
 @click.option("--region", envvar="AWS_REGION", show_envvar=True, required=True, help="The bucket's region.")
+@click.option(
+    "--endpoint-url",
+    envvar="AWS_ENDPOINT_URL",
+    show_envvar=True,
+    default="",
+    help="Another S3 than AWS's, for the instance.",
+)
 @click.option(
     "--bundle",
     "file",
@@ -82,12 +126,25 @@ def bundle(
 @click.option(
     "--on-end", default="", help="A command that learns S3SYNC_RESULT and S3SYNC_REASON at the end."
 )
-def userdata(*, site: str, region: str, file: Path, on_end: str) -> None:
+@click.option(
+    "--wait",
+    type=click.IntRange(1, 43_200),
+    default=600,
+    show_default=True,
+    help="Seconds that the first release may take.",
+)
+def userdata(*, site: str, region: str, endpoint_url: str, file: Path, on_end: str, wait: int) -> None:
     """Print the boot script of an instance: packages, bundle, setup, first release."""
     with _deploy_extra():
         from s3sync_agent.deploy.userdata import render as render_script  # noqa: PLC0415
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    script = render_script(parse_site(site), region=region, bundle=file.name, sha256=sha256, on_end=on_end)
+    script = render_script(
+        parse_site(site),
+        aws=AwsSettings(region, endpoint_url),
+        bundle=file.name,
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        on_end=on_end,
+        wait=wait,
+    )
     click.echo(script, nl=False)
 
 

@@ -8,6 +8,7 @@ import click
 
 from s3sync_agent.errors import ConfigError
 from s3sync_agent.layout import escape, parse_site
+from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import detect
 from s3sync_agent.setup.host import Host, LocalHost
 from s3sync_agent.setup.plan import Outcome, go_through, to_remove, to_set_up
@@ -28,20 +29,25 @@ from s3sync_agent.setup.plan import Outcome, go_through, to_remove, to_set_up
     show_default=True,
     help="What says which release is live.",
 )
+@click.option("--region", default="", help="The bucket's region, for a service that cannot find it out.")
+@click.option("--endpoint-url", default="", help="Another S3 than AWS's.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--remove", is_flag=True, help="Take everything away again; nginx gets its default site back.")
-def setup(*, site: str | None, source: str, dry_run: bool, remove: bool) -> None:
+def setup(
+    *, site: str | None, source: str, region: str, endpoint_url: str, dry_run: bool, remove: bool
+) -> None:
     """Make this machine serve the site: user, directories, configuration, service, nginx. As root.
 
     Does only what is missing, so it can be called again at any time: after an upgrade, after a failure.
-    An existing configuration file is kept.
+    Existing configuration files are kept.
     """
     if os.geteuid() != 0 and not dry_run:
         raise ConfigError("setup needs root", hint="sudo s3sync-agent setup …, or look with --dry-run")
     host: Host = LocalHost()
     distribution = detect(host)
     parsed = None if site is None else parse_site(site)
-    plan = to_remove(distribution) if remove else to_set_up(distribution, parsed, source)
+    aws = AwsSettings(region, endpoint_url)
+    plan = to_remove(distribution) if remove else to_set_up(distribution, parsed, source, aws)
     if not go_through(plan, host, _tell, dry_run=dry_run):
         click.echo("nothing to do")
 

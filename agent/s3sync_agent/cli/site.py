@@ -34,7 +34,7 @@ def on_site(command: Callable[..., None]) -> Callable[..., None]:
     @click.pass_obj
     @functools.wraps(command)
     def with_site(connect: Connect | None, /, *, site: Site, **parameters: Any) -> None:
-        command((connect or _connect)(site.bucket), site, **parameters)
+        command((connect or open_bucket)(site.bucket), site, **parameters)
 
     return with_site
 
@@ -48,7 +48,7 @@ def version_argument(name: str, *, required: bool = True) -> Callable[[Callable[
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-def _connect(bucket_name: str) -> Bucket:
+def open_bucket(bucket_name: str) -> Bucket:
     from s3sync_agent.bucket.s3 import S3Bucket  # noqa: PLC0415  # boto3 takes longer than the rest together
 
     return S3Bucket(bucket_name)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from s3sync_agent.deploy.bundle_name import BundleName
 from s3sync_agent.deploy.sbom import sbom
 from s3sync_agent.deploy.wheels import (
     GLIBC,
@@ -77,7 +78,7 @@ def make_bundle(wheel: Path, target: Target, out: Path, *, download: Download = 
         raise BundleFailed(f"the lock in {escape(wheel.name)!r} does not name {INSTALLER}")
     content = archive(members(agent, beside, unpacker, target))
     sha256 = hashlib.sha256(content).hexdigest()
-    path = out / f"{AGENT}-{agent.version}-{target.tag}-{target.arch}-{sha256[:12]}.pyz"
+    path = out / str(BundleName(agent.version, target.python, target.arch, sha256[:12]))
     _write(path, content)
     return Bundle(path, len(content), sha256, agent.version, target.python, target.arch)
 

@@ -9,10 +9,13 @@ import datetime as dt
 import hashlib
 import hmac
 import json
+import re
 import sys
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -64,12 +67,19 @@ def main(url: str, region: str, metadata: str, target: str) -> None:
             now = dt.datetime.now(dt.timezone.utc)  # noqa: UP017  # as old Pythons say it
             headers = signed(url, region, role(metadata), now)
             Path(target).write_bytes(get(urllib.request.Request(url, headers=headers)))  # noqa: S310
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             if attempt == 4:
-                sys.exit(f"{url}: {error}")
+                sys.exit(f"error: {url}: {error}{told(error)}")
             time.sleep(2**attempt)
         else:
             return
+
+
+def told(error: Exception) -> str:
+    """What S3 says about its refusal."""
+    body = error.read(4096).decode(errors="replace") if isinstance(error, HTTPError) else ""
+    code = re.search("<Code>(.*?)</Code>", body)
+    return f" ({code[1]})" if code else ""
 
 
 if __name__ == "__main__":

@@ -9,40 +9,34 @@ from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 
+from s3sync_agent.deploy.bundle_name import parse
 from s3sync_agent.errors import ConfigError
-from s3sync_agent.layout import Site, escape
+from s3sync_agent.layout import Site
+from s3sync_agent.setup.aws_settings import AwsSettings
+from s3sync_agent.setup.web_server import DEFAULT_SITE, SITE_CONF
 
 MAX_BYTES = 16 * 1024  # EC2's limit
 METADATA = "http://169.254.169.254"
-_BUNDLE = re.compile(r"s3sync-agent-[A-Za-z0-9.+!_]+-cp3(\d+)-(?:x86_64|aarch64)-[0-9a-f]{12}\.pyz\Z")
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def render(
     site: Site,
     *,
-    region: str,
+    aws: AwsSettings,
     bundle: str,
     sha256: str,
-    endpoint: str = "",
     on_end: str = "",
     wait: int = 600,
 ) -> str:
     """The script for a bundle of this file name, which lies in the site's bucket and has this SHA-256.
 
-    `endpoint` is another S3 than AWS's. `on_end` is a shell command that gets S3SYNC_RESULT (`success`
-    or `failure`) and S3SYNC_REASON. `wait` seconds are given to the first release. Raises ConfigError.
+    `aws` names the bucket's region. `on_end` is a shell command that gets S3SYNC_RESULT (`success` or
+    `failure`) and S3SYNC_REASON. `wait` seconds are given to the first release. Raises ConfigError.
     """
-    named = _BUNDLE.match(bundle)
-    if named is None:
-        raise ConfigError(
-            f"{escape(bundle)!r} is not named like a bundle", hint="make one with: s3sync bundle"
-        )
-    if not _SHA256.match(sha256) or not bundle.endswith(f"-{sha256[:12]}.pyz"):
-        raise ConfigError(f"{escape(sha256)!r} is not the SHA-256 of {bundle}")
-    if not re.fullmatch(r"[a-z0-9-]+", region):
-        raise ConfigError(f"{escape(region)!r} is no region", hint="for example: --region eu-central-1")
-    base = endpoint.rstrip("/") or f"https://s3.{region}.amazonaws.com"
+    named = parse(bundle, sha256=sha256)
+    if not aws.region:
+        raise ConfigError("the bucket's region is missing", hint="for example: --region eu-central-1")
+    base = aws.endpoint_url.rstrip("/") or f"https://s3.{aws.region}.amazonaws.com"
     environment = Environment(  # noqa: S701  # no page but a shell script: values go through `sh` below
         undefined=StrictUndefined,
         keep_trailing_newline=True,
@@ -54,13 +48,16 @@ def render(
     data = resources.files("s3sync_agent")
     script = environment.from_string((data / "data" / "userdata.sh.j2").read_text()).render(
         site=site,
-        region=region,
-        python=f"3.{named[1]}",
+        region=aws.region,
+        endpoint_url=aws.endpoint_url,
+        python=f"python{named.python}",
         bundle=bundle,
         sha256=sha256,
         url=f"{base}/{site.bucket}/{quote(site.bundle(bundle), safe='/~')}",
         metadata=METADATA,
         fetch=(data / "deploy" / "fetch_bundle.py").read_text(),
+        nginx_conf=str(SITE_CONF),
+        nginx_default=str(DEFAULT_SITE),
         on_end=on_end,
         wait=wait,
     )

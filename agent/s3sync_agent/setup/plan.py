@@ -8,7 +8,8 @@ from typing import Literal
 
 from s3sync_agent.errors import SetupFailed
 from s3sync_agent.layout import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, Site
-from s3sync_agent.setup import steps, web_server
+from s3sync_agent.setup import aws_settings, steps, web_server
+from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import Distribution
 from s3sync_agent.setup.host import Host
 from s3sync_agent.setup.steps import Step
@@ -17,7 +18,7 @@ Outcome = Literal["ok", "would", "done"]
 Tell = Callable[[Outcome, str], None]
 
 
-def to_set_up(distribution: Distribution, site: Site | None, source: str) -> list[Step]:
+def to_set_up(distribution: Distribution, site: Site | None, source: str, aws: AwsSettings) -> list[Step]:
     """What a machine needs. What can fail without having changed anything comes first."""
     return [
         steps.service_manager,
@@ -26,6 +27,7 @@ def to_set_up(distribution: Distribution, site: Site | None, source: str) -> lis
         *(partial(steps.directory, path, wanted) for path, wanted in steps.DIRECTORIES.items()),
         partial(steps.selinux, distribution),
         partial(steps.config, site, source),
+        partial(aws_settings.written, aws),
         steps.unit,
         partial(web_server.configured, distribution),
         web_server.started,
@@ -41,6 +43,7 @@ def to_remove(distribution: Distribution) -> list[Step]:
         steps.no_selinux,
         partial(steps.no_directory, DEFAULT_STATE_DIR),
         partial(steps.no_directory, DEFAULT_RUN_DIR),
+        aws_settings.removed,
         steps.no_config,
         steps.no_user,
     ]

@@ -1,25 +1,32 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import subprocess
+from email.message import Message
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from s3sync_agent.deploy.fetch_bundle import signed
+from s3sync_agent.deploy.fetch_bundle import signed, told
 from s3sync_agent.deploy.userdata import MAX_BYTES, render
 from s3sync_agent.errors import ConfigError
 from s3sync_agent.layout import Site
+from s3sync_agent.setup.aws_settings import AwsSettings
 
 SHA256 = "ab" * 32
 BUNDLE = "s3sync-agent-1.2.3-cp312-x86_64-abababababab.pyz"
 
 
+AWS = AwsSettings("eu-central-1")
+
+
 def script(site: Site = Site("bucket", "my/site"), **options: Any) -> str:  # noqa: B008  # frozen
-    return render(site, **{"region": "eu-central-1", "bundle": BUNDLE, "sha256": SHA256, **options})
+    return render(site, **{"aws": AWS, "bundle": BUNDLE, "sha256": SHA256, **options})
 
 
 def test_the_script_is_bash_and_fits_where_user_data_must_fit() -> None:
@@ -38,7 +45,13 @@ def test_it_pins_the_bundle_where_the_site_keeps_it() -> None:
     assert f"https://s3.eu-central-1.amazonaws.com/bucket/my/site/agent/{BUNDLE}" in text
     assert text.count(SHA256) == 2
     assert "\npython=python3.12\n" in text
-    assert "--site s3://bucket/my/site\n" in text
+    assert "--site s3://bucket/my/site --region eu-central-1\n" in text
+
+
+def test_another_s3_is_told_to_the_fetching_and_to_the_service() -> None:
+    text = script(aws=AwsSettings("us-east-1", "http://10.0.0.5:9000/"))
+    assert f"http://10.0.0.5:9000/bucket/my/site/agent/{BUNDLE}" in text
+    assert " --endpoint-url http://10.0.0.5:9000/\n" in text
 
 
 def test_the_same_inputs_give_the_same_script() -> None:
@@ -58,15 +71,25 @@ def test_no_name_becomes_a_command(prefix: str) -> None:
     assert ran.stdout.endswith("done\n")
 
 
-def test_what_is_told_at_the_end_is_the_result_and_the_step_that_failed() -> None:
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("run bash -c 'echo one; echo two >&2; exit 3'", ": two"),
+        ('run bash -c \'echo "error: it is denied"; echo "hint: ask"; exit 3\'', ": it is denied"),
+        ("run bash -c 'printf \"a\\033[2Jb\"; exit 3'", ": a[2Jb"),
+        ("exit 3", ""),
+    ],
+    ids=["last", "error", "control", "silent"],
+)
+def test_what_is_told_at_the_end_is_the_step_that_failed_and_why(command: str, reason: str) -> None:
     text = script(on_end='echo "$S3SYNC_RESULT: $S3SYNC_REASON"')
     head = text.split("\npython=python")[0]
     ran = subprocess.run(
-        ["bash", "-c", head + '\nbegin "fetch the bundle"\nfalse\n'],
+        ["bash", "-c", head + f'\nbegin "fetch the bundle"\n{command}\n'],
         text=True, capture_output=True, check=False, timeout=10,
     )  # fmt: skip
-    assert ran.returncode == 1
-    assert ran.stdout.splitlines()[-1] == "failure: failed to fetch the bundle (exit 1)"
+    assert ran.returncode == 3
+    assert ran.stdout.splitlines()[-1] == f"failure: failed to fetch the bundle (exit 3){reason}"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +98,7 @@ def test_what_is_told_at_the_end_is_the_result_and_the_step_that_failed() -> Non
         {"bundle": "agent.pyz"},
         {"sha256": "ab"},
         {"sha256": "cd" * 32},
-        {"region": "$(reboot)"},
+        {"aws": AwsSettings()},
         {"on_end": "#" * MAX_BYTES},
     ],
     ids=["name", "short", "other", "region", "long"],
@@ -97,3 +120,18 @@ def test_a_request_is_signed_as_aws_own_library_signs_it(token: str, monkeypatch
     S3SigV4Auth(Credentials("AK", "secret", token or None), "s3", "eu-central-1").add_auth(request)
     assert ours["Authorization"] == request.headers["Authorization"]
     assert ours["x-amz-date"] == request.headers["X-Amz-Date"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>",
+            " (AccessDenied)",
+        ),
+        (b"\xff<html>", ""),
+    ],
+)
+def test_what_s3_says_about_its_refusal_is_told(body: bytes, words: str) -> None:
+    assert told(HTTPError("http://s3/key", 403, "Forbidden", Message(), io.BytesIO(body))) == words
+    assert told(TimeoutError("timed out")) == ""

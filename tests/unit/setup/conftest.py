@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from s3sync_agent.errors import SetupFailed
+from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import detect
 from s3sync_agent.setup.host import Directory, Ran
 from s3sync_agent.setup.plan import Outcome, go_through, to_remove, to_set_up
@@ -187,11 +188,16 @@ def host(request: pytest.FixtureRequest) -> MemoryHost:
     return found
 
 
-def set_up(host: MemoryHost, *, dry_run: bool = False, remove: bool = False) -> list[tuple[Outcome, str]]:
+REGION = AwsSettings(region="eu-central-1")
+
+
+def set_up(
+    host: MemoryHost, *, dry_run: bool = False, remove: bool = False, aws: AwsSettings = REGION
+) -> list[tuple[Outcome, str]]:
     """What was told, step by step."""
     told: list[tuple[Outcome, str]] = []
     distribution = detect(host)
-    plan = to_remove(distribution) if remove else to_set_up(distribution, SITE, "pointer")
+    plan = to_remove(distribution) if remove else to_set_up(distribution, SITE, "pointer", aws)
     count = go_through(plan, host, lambda outcome, text: told.append((outcome, text)), dry_run=dry_run)
     assert count == sum(outcome != "ok" for outcome, _ in told)
     return told

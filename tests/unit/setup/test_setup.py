@@ -8,6 +8,7 @@ import pytest
 
 from s3sync_agent import nginx
 from s3sync_agent.errors import ConfigError, SetupFailed
+from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import BY_ID, detect
 from s3sync_agent.setup.host import Directory
 from s3sync_agent.setup.plan import go_through, to_set_up
@@ -172,9 +173,11 @@ def test_an_existing_configuration_is_kept_and_differences_are_told(host: Memory
 
 def test_without_a_site_and_without_a_configuration_it_asks_for_one(host: MemoryHost) -> None:
     with pytest.raises(ConfigError, match=r"there is no /etc/s3sync-agent/config\.toml yet"):
-        go_through(to_set_up(detect(host), None, "pointer"), host, lambda *_: None, dry_run=False)
+        go_through(
+            to_set_up(detect(host), None, "pointer", AwsSettings()), host, lambda *_: None, dry_run=False
+        )
     host.files[CONFIG] = config_text(SITE.url, "pointer").encode()
-    go_through(to_set_up(detect(host), None, "pointer"), host, lambda *_: None, dry_run=False)
+    go_through(to_set_up(detect(host), None, "pointer", AwsSettings()), host, lambda *_: None, dry_run=False)
     assert SERVICE in host.active
 
 
