@@ -20,6 +20,7 @@ from pathlib import Path
 
 from s3sync_agent import nginx
 
+TRUSTED = "set_real_ip_from 10.0.0.0/8;"
 READY_SECONDS = 15.0
 _PORTS_TO_TRY = 3
 
@@ -49,8 +50,10 @@ class Nginx:
         finally:
             connection.close()
 
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+    def connect(self, *, source: str = "") -> http.client.HTTPConnection:
+        """`source` is another address of loopback to come from."""
+        source_address = (source, 0) if source else None
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10, source_address=source_address)
 
 
 def ask(
@@ -81,12 +84,20 @@ def system_binary() -> Path | None:
     return Path(found) if found else None
 
 
+def has_gzip_static(binary: Path) -> bool:
+    done = subprocess.run([binary, "-V"], capture_output=True, text=True, check=True, timeout=10)
+    return nginx.has_gzip_static(done.stderr)
+
+
 @contextmanager
 def nginx_serving(
-    state_dir: Path, run_dir: Path, directory: Path, *, binary: Path | None = None
+    state_dir: Path, run_dir: Path, directory: Path, *, binary: Path | None = None, balancers: str = ""
 ) -> Iterator[Nginx]:
-    """nginx on a free port, answering. `directory` is for its own files and must exist."""
-    process, running = _start(binary or wheel_binary(), state_dir, run_dir, directory)
+    """nginx on a free port, answering. `directory` is for its own files and must exist.
+
+    `balancers` takes the place of a range that is trusted as a balancer's, none of which is on loopback.
+    """
+    process, running = _start(binary or wheel_binary(), state_dir, run_dir, directory, balancers)
     try:
         yield running
     finally:
@@ -99,7 +110,7 @@ def nginx_serving(
 
 
 def _start(
-    binary: Path, state_dir: Path, run_dir: Path, directory: Path
+    binary: Path, state_dir: Path, run_dir: Path, directory: Path, balancers: str
 ) -> tuple[subprocess.Popen[bytes], Nginx]:
     log = directory / "error.log"
     for _ in range(_PORTS_TO_TRY):
@@ -109,7 +120,11 @@ def _start(
             run_dir=run_dir,
             listen=f"127.0.0.1:{running.port}",
             access_log=running.access_log,
+            gzip_static=has_gzip_static(binary),
         )
+        if balancers:
+            assert TRUSTED in server
+            server = server.replace(TRUSTED, f"set_real_ip_from {balancers};")
         conf = directory / "nginx.conf"
         user = "root" if os.geteuid() == 0 else ""
         conf.write_text(nginx.main_conf(server, directory=directory, user=user))

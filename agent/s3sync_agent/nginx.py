@@ -15,6 +15,7 @@ from s3sync_agent.layout import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, escape
 
 _LISTEN = "listen 80 default_server;"
 _ACCESS_LOG = 'access_log "/var/log/nginx/access.log" s3sync;'
+_GZIP_STATIC = "gzip_static on;"
 _MEANS_SOMETHING = re.compile(r'["$\\\x00-\x1f\x7f]')  # inside a quoted string of nginx
 
 
@@ -23,16 +24,26 @@ def shipped() -> str:
     return (resources.files("s3sync_agent") / "data" / "nginx" / "s3sync.conf").read_text()
 
 
-def render(*, state_dir: Path, run_dir: Path, listen: str, access_log: Path | None) -> str:
+def has_gzip_static(build: str) -> bool:
+    """Whether an nginx that answers `-V` with `build` can send precompressed files.
+
+    Those of distributions can. One that cannot refuses the shipped configuration.
+    """
+    return "--with-http_gzip_static_module" in build
+
+
+def render(*, state_dir: Path, run_dir: Path, listen: str, access_log: Path | None, gzip_static: bool) -> str:
     """The shipped configuration for these directories and this `address:port`.
 
-    `access_log` None switches the log off. Raises ConfigError for a path nginx would misread.
+    `access_log` None switches the log off. Without `gzip_static` every file is compressed on the fly, for
+    an nginx that cannot do else. Raises ConfigError for a path nginx would misread.
     """
     log = "access_log off;" if access_log is None else f'access_log "{_plain(access_log)}" s3sync;'
     text = shipped()
     for default, value in (
         (_LISTEN, f"listen {listen} default_server;"),
         (_ACCESS_LOG, log),
+        (_GZIP_STATIC, _GZIP_STATIC if gzip_static else "# no gzip_static: this nginx was built without it"),
         (f'"{DEFAULT_STATE_DIR}/', f'"{_plain(state_dir)}/'),
         (f'"{DEFAULT_RUN_DIR}/', f'"{_plain(run_dir)}/'),
     ):
