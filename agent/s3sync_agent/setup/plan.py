@@ -8,7 +8,7 @@ from typing import Literal
 
 from s3sync_agent.errors import SetupFailed
 from s3sync_agent.layout import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, Site
-from s3sync_agent.setup import aws_settings, steps, web_server
+from s3sync_agent.setup import aws_settings, drain, steps, web_server
 from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import Distribution
 from s3sync_agent.setup.host import Host
@@ -29,6 +29,7 @@ def to_set_up(distribution: Distribution, site: Site | None, source: str, aws: A
         partial(steps.config, site, source),
         partial(aws_settings.written, aws),
         steps.unit,
+        drain.installed,
         partial(web_server.configured, distribution),
         web_server.started,
         steps.service,
@@ -39,6 +40,7 @@ def to_remove(distribution: Distribution) -> list[Step]:
     """The way back. The releases here are copies of what S3 holds; a configuration that was edited is not."""
     return [
         partial(web_server.removed, distribution),
+        drain.removed,
         steps.no_service,
         steps.no_selinux,
         partial(steps.no_directory, DEFAULT_STATE_DIR),

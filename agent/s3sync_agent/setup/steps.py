@@ -166,14 +166,18 @@ def _label(paths: Iterable[str], host: Host) -> None:
 # ------------------------------------------------------------------------------ service
 
 
-def shipped_unit() -> bytes:
-    return (resources.files("s3sync_agent") / "data" / "systemd" / SERVICE).read_bytes()
+def shipped_unit(name: str = SERVICE) -> bytes:
+    return (resources.files("s3sync_agent") / "data" / "systemd" / name).read_bytes()
+
+
+def needs_reload(service: str, host: Host) -> bool:
+    """Whether systemd still has another text of the service than the disk."""
+    return host.ask("systemctl", "show", "--property=NeedDaemonReload", "--value", service).output == "yes"
 
 
 def unit(host: Host) -> Finding:
     same = host.read(UNIT) == shipped_unit()
-    stale = host.ask("systemctl", "show", "--property=NeedDaemonReload", "--value", SERVICE).output == "yes"
-    if same and not stale:
+    if same and not needs_reload(SERVICE, host):
         return Finding(f"{UNIT} is up to date")
     return Finding(f"{'load' if same else 'install'} {UNIT}", _install_unit)
 

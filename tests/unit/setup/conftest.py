@@ -57,7 +57,7 @@ class MemoryHost:
         self.selinux = ""
         self.semanage = True
         self.nginx_says = ""
-        self.need_reload = "no"
+        self.stale: set[str] = set()
         self.main_pid = "0"
         self.ran: list[str] = []
         self.writes = 0
@@ -72,8 +72,8 @@ class MemoryHost:
                 return Ran(0 if name in self.enabled else 1, "")
             case ("systemctl", "is-active", name):
                 return Ran(0, "active") if name in self.active else Ran(3, "inactive")
-            case ("systemctl", "show", "--property=NeedDaemonReload", *_):
-                return Ran(0, self.need_reload)
+            case ("systemctl", "show", "--property=NeedDaemonReload", "--value", name):
+                return Ran(0, "yes" if name in self.stale else "no")
             case ("systemctl", "show", "--property=MainPID", *_):
                 return Ran(0, self.main_pid)
             case ("getenforce",):
@@ -109,8 +109,12 @@ class MemoryHost:
                 self.enabled.add(name)
             case ("systemctl", "start", "--no-block", name):
                 self.active.add(name)
+            case ("rmdir", "--ignore-fail-on-non-empty", *paths):
+                for path in paths:
+                    if not any(file.is_relative_to(path) for file in self.files):
+                        self.directories.pop(Path(path), None)
             case ("systemctl", "daemon-reload"):
-                self.need_reload = "no"
+                self.stale = set()
             case ("semanage", "fcontext", "--add", "--type", kind, path):
                 self.rules.append(f"{path}      all files      system_u:object_r:{kind}:s0")
             case ("semanage", "fcontext", "--delete", path):
