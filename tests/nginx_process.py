@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from s3sync_agent import nginx
 TRUSTED = "set_real_ip_from 10.0.0.0/8;"
 READY_SECONDS = 15.0
 _PORTS_TO_TRY = 3
+
+Render = Callable[[str], str]  # servers for this address and port
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,36 @@ def has_gzip_static(binary: Path) -> bool:
 
 @contextmanager
 def nginx_serving(
-    state_dir: Path, run_dir: Path, directory: Path, *, binary: Path | None = None, balancers: str = ""
+    state_dir: Path,
+    run_dir: Path,
+    directory: Path,
+    *,
+    binary: Path | None = None,
+    balancers: str = "",
+    others: Render | None = None,
 ) -> Iterator[Nginx]:
     """nginx on a free port, answering. `directory` is for its own files and must exist.
 
     `balancers` takes the place of a range that is trusted as a balancer's, none of which is on loopback.
+    `others` renders the servers of other sites beside it.
     """
-    process, running = _start(binary or wheel_binary(), state_dir, run_dir, directory, balancers)
+    binary = binary or wheel_binary()
+    gzip_static = has_gzip_static(binary)
+
+    def render(listen: str) -> str:
+        server = nginx.render(
+            state_dir=state_dir,
+            run_dir=run_dir,
+            listen=listen,
+            access_log=directory / "access.log",
+            gzip_static=gzip_static,
+        )
+        if balancers:
+            assert TRUSTED in server
+            server = server.replace(TRUSTED, f"set_real_ip_from {balancers};")
+        return server + (others(listen) if others else "")
+
+    process, running = _start(binary, render, directory)
     try:
         yield running
     finally:
@@ -109,22 +134,11 @@ def nginx_serving(
             process.wait(timeout=10)
 
 
-def _start(
-    binary: Path, state_dir: Path, run_dir: Path, directory: Path, balancers: str
-) -> tuple[subprocess.Popen[bytes], Nginx]:
+def _start(binary: Path, render: Render, directory: Path) -> tuple[subprocess.Popen[bytes], Nginx]:
     log = directory / "error.log"
     for _ in range(_PORTS_TO_TRY):
         running = Nginx(_free_port(), directory / "access.log", log)
-        server = nginx.render(
-            state_dir=state_dir,
-            run_dir=run_dir,
-            listen=f"127.0.0.1:{running.port}",
-            access_log=running.access_log,
-            gzip_static=has_gzip_static(binary),
-        )
-        if balancers:
-            assert TRUSTED in server
-            server = server.replace(TRUSTED, f"set_real_ip_from {balancers};")
+        server = render(f"127.0.0.1:{running.port}")
         conf = directory / "nginx.conf"
         user = "root" if os.geteuid() == 0 else ""
         conf.write_text(nginx.main_conf(server, directory=directory, user=user))

@@ -340,3 +340,42 @@ class RunPaths:
     @property
     def healthy(self) -> Path:
         return self.root / "healthy"
+
+
+_AGENT = "s3sync-agent"
+_NAME = r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
+_SITE_NAME = re.compile(rf"{_NAME}\Z")
+_STATE_DIR_NAME = re.compile(rf"{_AGENT}(?:-({_NAME}))?\Z")
+_TAKEN = {"environment"}  # a file beside the folders of named sites; no other name there is without a dot
+_SYSTEM_UNITS = Path("/etc/systemd/system")
+
+
+class MachinePaths:
+    """Where one site is on a machine, and what its service is called.
+
+    A machine's first or only site has no name. Others have one, and nothing in common with it but the user
+    and the program. Raises ConfigError for a name that could not be all of these paths.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        if name and (not _SITE_NAME.match(name) or name in _TAKEN):
+            raise ConfigError(
+                f"{escape(name)!r} cannot be the name of a site here",
+                hint="at most 32 lower-case letters, digits and hyphens, for example: --name blog",
+            )
+        suffix = f"-{name}" if name else ""
+        folder = DEFAULT_CONFIG.parent / name
+        self.name = name
+        self.config = folder / DEFAULT_CONFIG.name
+        self.environment = folder / "environment"
+        self.state_dir = Path(f"{DEFAULT_STATE_DIR}{suffix}")
+        self.run_dir = Path(f"{DEFAULT_RUN_DIR}{suffix}")
+        self.service = f"{_AGENT}@{name}.service" if name else f"{_AGENT}.service"
+        self.unit = _SYSTEM_UNITS / (f"{_AGENT}@.service" if name else self.service)
+        self.nginx = Path(f"/etc/nginx/conf.d/s3sync{suffix}.conf")
+        self.access_log = Path(f"/var/log/nginx/s3sync{suffix}.log" if name else "/var/log/nginx/access.log")
+
+
+def sites_here(names: Iterable[str]) -> set[str]:
+    """The sites whose state directories are among these names; "" is the one without a name."""
+    return {match[1] or "" for name in names if (match := _STATE_DIR_NAME.match(name))}

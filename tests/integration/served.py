@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from s3sync_agent.layout import StatePaths, mtime_for
 from s3sync_agent.release import digest
-from tests.nginx_process import Answer, Nginx, nginx_serving
+from tests.nginx_process import Answer, Nginx, Render, nginx_serving
 
 NONE: Mapping[str, bytes] = {}
 IMMUTABLE = "public, max-age=31536000, immutable"
 ONE = "one-000000000001"
+LOG_SECONDS = 10.0
 TWO = "two-000000000002"
 
 
@@ -48,10 +52,30 @@ class Instance:
 
 
 @contextmanager
-def serving(folder: Path, binary: Path | None = None, *, balancers: str = "") -> Iterator[Instance]:
+def serving(
+    folder: Path, binary: Path | None = None, *, balancers: str = "", others: Render | None = None
+) -> Iterator[Instance]:
     """nginx in front of a new instance: no release yet."""
-    state, run_dir, own = StatePaths(folder / "a state; with spaces"), folder / "run", folder / "nginx"
-    for directory in (state.releases, state.assets, run_dir, own):
-        directory.mkdir(parents=True)
-    with nginx_serving(state.root, run_dir, own, binary=binary, balancers=balancers) as server:
+    state, run_dir = directories(folder)
+    own = folder / "nginx"
+    own.mkdir()
+    with nginx_serving(state.root, run_dir, own, binary=binary, balancers=balancers, others=others) as server:
         yield Instance(state, run_dir, server)
+
+
+def directories(folder: Path) -> tuple[StatePaths, Path]:
+    """The two of one site, empty."""
+    state, run_dir = StatePaths(folder / "a state; with spaces"), folder / "run"
+    for directory in (state.releases, state.assets, run_dir):
+        directory.mkdir(parents=True)
+    return state, run_dir
+
+
+def log_lines(log: Path, count: int) -> list[dict[str, Any]]:
+    """The first `count` lines of an access log, as soon as they are there: a visitor is answered before."""
+    deadline = time.monotonic() + LOG_SECONDS
+    while len(lines := log.read_bytes().splitlines(keepends=True)) < count:
+        assert time.monotonic() < deadline, f"{len(lines)} of {count} lines within {LOG_SECONDS} s"
+        time.sleep(0.01)
+    assert all(line.endswith(b"\n") for line in lines)
+    return [json.loads(line.decode(errors="replace")) for line in lines[:count]]

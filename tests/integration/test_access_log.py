@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.served import ONE, Instance, serving
+from tests.integration.served import ONE, Instance, log_lines, serving
 from tests.nginx_process import ask, system_binary, wheel_binary
 
 BALANCER = "127.0.0.2"
@@ -34,13 +32,7 @@ def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Instanc
 
 
 def logged(instance: Instance, count: int) -> list[dict[str, Any]]:
-    """The first `count` lines, as soon as they are there."""
-    deadline = time.monotonic() + SECONDS
-    while len(lines := instance.nginx.access_log.read_bytes().splitlines(keepends=True)) < count:
-        assert time.monotonic() < deadline, f"{len(lines)} of {count} lines within {SECONDS} s"
-        time.sleep(0.01)
-    assert all(line.endswith(b"\n") for line in lines)
-    return [json.loads(line.decode(errors="replace")) for line in lines[:count]]
+    return log_lines(instance.nginx.access_log, count)
 
 
 def log_of(instance: Instance, *forwarded_for: str, source: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from s3sync_agent.errors import ConfigError, UnsafePath
 from s3sync_agent.layout import (
+    MachinePaths,
     Site,
     StatePaths,
     check_path,
@@ -17,6 +18,7 @@ from s3sync_agent.layout import (
     original_of,
     parse_site,
     release_id,
+    sites_here,
 )
 
 SHA256 = "1a2b3c4d5e6f" + "0" * 52
@@ -307,3 +309,45 @@ def test_globs_decide_before_the_rule() -> None:
 def test_a_folder_of_a_site_is_no_site(url: str) -> None:
     with pytest.raises(ConfigError, match="folder of a site"):
         parse_site(url)
+
+
+# ------------------------------------------------------------------------ on a machine
+
+
+def test_a_site_with_a_name_has_other_places_than_one_without() -> None:
+    one, blog = vars(MachinePaths()), vars(MachinePaths("blog"))
+    assert {key for key in one if one[key] == blog[key]} == set()
+    assert blog == {
+        "name": "blog",
+        "config": Path("/etc/s3sync-agent/blog/config.toml"),
+        "environment": Path("/etc/s3sync-agent/blog/environment"),
+        "state_dir": Path("/var/lib/s3sync-agent-blog"),
+        "run_dir": Path("/run/s3sync-agent-blog"),
+        "service": "s3sync-agent@blog.service",
+        "unit": Path("/etc/systemd/system/s3sync-agent@.service"),
+        "nginx": Path("/etc/nginx/conf.d/s3sync-blog.conf"),
+        "access_log": Path("/var/log/nginx/s3sync-blog.log"),
+    }
+
+
+@pytest.mark.parametrize("name", ["a", "0", "blog", "blog-2", "a--b", "x" * 32])
+def test_a_short_plain_word_can_be_the_name_of_a_site_on_a_machine(name: str) -> None:
+    assert MachinePaths(name).name == name
+    assert sites_here([f"s3sync-agent-{name}"]) == {name}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-a", "a-", "A", "a_b", "a.b", "config.d", "hooks.d", "config.toml", "..", "a/b", "a b", "a\n", "ö",
+        "%i", "x" * 33, "environment",
+    ],
+)  # fmt: skip
+def test_what_would_not_be_one_plain_word_everywhere_cannot(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be the name of a site here"):
+        MachinePaths(name)
+
+
+def test_the_sites_of_a_machine_are_told_by_their_state_directories() -> None:
+    there = ["s3sync-agent", "s3sync-agent-blog", "s3sync-agents", "s3sync-agent-", "s3sync", "nginx"]
+    assert sites_here(there) == {"", "blog"}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from s3sync_agent.layout import MachinePaths
 from s3sync_agent.setup.host import Directory, Host
-from s3sync_agent.setup.steps import Finding, must, needs_reload, shipped_unit
+from s3sync_agent.setup.steps import Finding, must, needs_reload, others, shipped_unit
 
 NGINX = "nginx.service"
 DROP_IN = Path("/etc/systemd/system/nginx.service.d/s3sync.conf")
@@ -31,9 +32,11 @@ def _install(host: Host) -> None:
     must(host, "systemctl", "daemon-reload")
 
 
-def removed(host: Host) -> Finding:
+def removed(paths: MachinePaths, host: Host) -> Finding:
     if host.read(DROP_IN) is None:
         return Finding(f"{DROP_IN} is not there")
+    if others(paths, host):
+        return Finding(f"{DROP_IN} stays for the other sites")
     return Finding("let nginx stop as its distribution has it", _remove)
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from s3sync_agent.errors import SetupFailed
+from s3sync_agent.layout import MachinePaths, Site
 from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import detect
 from s3sync_agent.setup.host import Directory, Ran
 from s3sync_agent.setup.plan import Outcome, go_through, to_remove, to_set_up
-from s3sync_agent.setup.steps import COMMAND, SERVICE
+from s3sync_agent.setup.steps import COMMAND
 from tests.releases import SITE
 
+SERVICE = "s3sync-agent.service"
 AMAZON_NGINX = """\
 user nginx;
 http {
@@ -135,6 +137,10 @@ class MemoryHost:
         self.links.pop(path, None)
         self.directories.pop(path, None)
 
+    def entries(self, path: Path) -> list[str]:
+        there = (*self.files, *self.links, *self.directories)
+        return sorted({one.relative_to(path).parts[0] for one in there if path in one.parents})
+
     def link(self, path: Path) -> str | None:
         return self.links.get(path)
 
@@ -195,16 +201,26 @@ def host(request: pytest.FixtureRequest) -> MemoryHost:
 REGION = AwsSettings(region="eu-central-1")
 
 
+ONLY_SITE = MachinePaths()
+
+
 def set_up(
-    host: MemoryHost, *, dry_run: bool = False, remove: bool = False, aws: AwsSettings = REGION
+    host: MemoryHost,
+    *,
+    dry_run: bool = False,
+    remove: bool = False,
+    aws: AwsSettings = REGION,
+    site: Site | None = SITE,
+    paths: MachinePaths = ONLY_SITE,
+    hosts: Sequence[str] = (),
 ) -> list[tuple[Outcome, str]]:
     """What was told, step by step."""
     told: list[tuple[Outcome, str]] = []
     distribution = detect(host)
-    plan = to_remove(distribution) if remove else to_set_up(distribution, SITE, "pointer", aws)
+    if remove:
+        plan = to_remove(distribution, paths=paths)
+    else:
+        plan = to_set_up(distribution, site, "pointer", aws, paths=paths, hosts=hosts)
     count = go_through(plan, host, lambda outcome, text: told.append((outcome, text)), dry_run=dry_run)
     assert count == sum(outcome != "ok" for outcome, _ in told)
     return told
-
-
-__all__ = ["SERVICE", "MemoryHost", "set_up"]
