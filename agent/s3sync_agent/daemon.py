@@ -39,6 +39,9 @@ from s3sync_agent.worker import Worker
 # The loop counts as stuck when one piece of work takes longer than every time-out and retry of a request.
 STUCK_AFTER = 300.0
 STOP_WITHIN = 1.5
+# Ready is said when the first tick has ended, but no later than this: a boot does not wait for an S3 that
+# hangs, and what is on the disk is served by nginx all the while.
+READY_WITHIN = 10.0
 # While a job runs, how often to look whether it has found an activation that lies ahead.
 LOOK_AHEAD = 1.0
 # Changes come in bursts; look when it has been quiet for so long.
@@ -90,6 +93,7 @@ class Daemon:
         )
         self._config_watcher = Watcher(self._config_touched, lambda: None, recursive=False)
         self._ready = False
+        self._ready_by = clock.monotonic() + READY_WITHIN
         self._reload = False
         self._sync_now = False
         self._touched: set[str] = set()
@@ -132,6 +136,7 @@ class Daemon:
                 break
             if message is not None:
                 self._handle(message)
+            self._be_ready_in_time()
             self._look_ahead()
             self._activate_due()
             self._give_work()
@@ -216,6 +221,14 @@ class Daemon:
         self._due = self._sync.next_due()
         self._poll_at = self._clock.monotonic() + attempt.next_in
         self._watch_served()
+        self._be_ready()
+
+    def _be_ready_in_time(self) -> None:
+        if self._clock.monotonic() >= self._ready_by:
+            self._be_ready()
+
+    def _be_ready(self) -> None:
+        """Tell systemd, once, that the service is up: its loop runs and looks after what is on the disk."""
         if not self._ready:
             self._ready = True
             self._notifier.send("READY=1", self._status_line())
@@ -355,10 +368,8 @@ class Daemon:
 
     def _tell_systemd(self) -> None:
         stuck = self._worker.busy and self._clock.monotonic() - self._worker.progress_at > STUCK_AFTER
-        if self._ready and not stuck:
+        if not stuck:
             self._notifier.send("WATCHDOG=1", self._status_line())
-        elif not stuck:
-            self._notifier.send("WATCHDOG=1")
 
     def _status_line(self) -> str:
         return "STATUS=" + one_line(self._ticker.status(), now=self._clock.now())

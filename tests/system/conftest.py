@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system import cgroups, install, metadata, network, rootfs, s3
+from tests.system import bundles, cgroups, metadata, network, rootfs, s3
 from tests.system.fleet import Fleet
 from tests.system.machine import Machine, forget_propagation
 from tests.system.network import Hub
@@ -25,6 +25,8 @@ from tests.system.site import EXAMPLE, Site
 WORK = Path("/var/tmp/s3sync-system")
 LOCK = Path("/run/s3sync-system.lock")
 TOOLS = ("debootstrap", "ip", "nsenter", "systemd-nspawn", "tar", "zstd")
+# What promotions are waited for in tests.
+OFTEN = {"/etc/s3sync-agent/config.d/often.toml": "poll_interval = 1\n"}
 # The first run makes a Debian.
 TIMEOUT_SECONDS = rootfs.BUILD_SECONDS * 2
 
@@ -101,8 +103,8 @@ def metadata_service(hub: Hub) -> Iterator[metadata.Metadata]:
 
 
 @pytest.fixture(scope="session")
-def wheels(work: Path) -> Path:
-    return install.wheelhouse(rootfs.cache_dir(), work / "wheels")
+def bundle(work: Path) -> Path:
+    return bundles.make(work / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +129,6 @@ def site(
 
 
 @pytest.fixture(scope="module")
-def instance(fleet: Fleet, wheels: Path, site: Site) -> Machine:
-    """A machine that serves `site`."""
-    machine = fleet.boot()
-    install.install(machine, wheels, site.url, poll_interval="1")
-    return machine
+def instance(fleet: Fleet, bundle: Path, site: Site) -> Machine:
+    """A machine that serves `site`, by nothing but its user data."""
+    return fleet.boot(user_data=site.user_data(bundle), files=OFTEN)

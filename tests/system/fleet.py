@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
+from tests.servers import Credentials
 from tests.system.machine import Machine
 from tests.system.metadata import Metadata
 from tests.system.network import Hub
@@ -23,8 +25,29 @@ class Fleet:
 
     _numbers: ClassVar[count[int]] = count(1)  # no address is ever given twice
 
-    def boot(self, *, user_data: str = "") -> Machine:
-        """A new machine, `running`; cloud-init has started what `user_data` says."""
+    def boot(
+        self,
+        *,
+        user_data: str = "",
+        files: Mapping[str, str] | None = None,
+        role: Credentials | None = None,
+    ) -> Machine:
+        """A new machine, `running`: all that `user_data` says has been done."""
+        machine = self.launch(user_data=user_data, files=files, role=role, on=False)
+        seconds = machine.start()
+        print(f"\n{machine.name}: running after {seconds:.2f} s")
+        return machine
+
+    def launch(
+        self,
+        *,
+        user_data: str = "",
+        files: Mapping[str, str] | None = None,
+        role: Credentials | None = None,
+        on: bool = True,
+    ) -> Machine:
+        """A new machine that has been switched on and nothing more. `files` are in its image, `role` is
+        whose credentials its metadata service hands out."""
         machine = Machine(
             next(self._numbers),
             base=self.base,
@@ -32,8 +55,12 @@ class Fleet:
             hub=self.hub,
             resources=self.resources,
         )
+        for path, text in (files or {}).items():
+            machine.write(path, text)
         if user_data:
             self.metadata.user_data[machine.address] = user_data
-        seconds = machine.start()
-        print(f"\n{machine.name}: running after {seconds:.2f} s")
+        if role is not None:
+            self.metadata.roles[machine.address] = role
+        if on:
+            machine.switch_on()
         return machine

@@ -38,9 +38,11 @@ class Asked:
 
 @dataclass
 class Metadata:
-    """`user_data` is by address; a machine without one gets 404. `asked` grows with every request."""
+    """`user_data` is by address; a machine without one gets 404. So are `roles`, and one that is not
+    there has `role`. `asked` grows with every request."""
 
     role: Credentials
+    roles: dict[str, Credentials] = field(default_factory=dict)
     user_data: dict[str, str] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     tokens: dict[str, float] = field(default_factory=dict)
@@ -56,7 +58,9 @@ class Metadata:
             ),
             "meta-data/ami-id": "ami-0000000000000000a",
             "meta-data/hostname": name,
-            f"meta-data/iam/security-credentials/{ROLE}": json.dumps(self._credentials()),
+            f"meta-data/iam/security-credentials/{ROLE}": json.dumps(
+                _credentials(self.roles.get(address, self.role))
+            ),
             "meta-data/instance-id": identity,
             "meta-data/instance-type": "t3.micro",
             "meta-data/local-hostname": name,
@@ -69,21 +73,22 @@ class Metadata:
             found["user-data"] = self.user_data[address]
         return found
 
-    def _credentials(self) -> dict[str, str]:
-        now = datetime.now(UTC)
-        return {
-            "Code": "Success",
-            "Type": "AWS-HMAC",
-            "AccessKeyId": self.role.access_key,
-            "SecretAccessKey": self.role.secret_key,
-            "Token": "",  # the S3 server knows no sessions
-            "LastUpdated": f"{now:%Y-%m-%dT%H:%M:%SZ}",
-            "Expiration": f"{now + timedelta(hours=6):%Y-%m-%dT%H:%M:%SZ}",
-        }
-
 
 def instance_id(address: str) -> str:
     return f"i-{int(address.rsplit('.', 1)[1]):017x}"
+
+
+def _credentials(role: Credentials) -> dict[str, str]:
+    now = datetime.now(UTC)
+    return {
+        "Code": "Success",
+        "Type": "AWS-HMAC",
+        "AccessKeyId": role.access_key,
+        "SecretAccessKey": role.secret_key,
+        "Token": "",  # the S3 server knows no sessions
+        "LastUpdated": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "Expiration": f"{now + timedelta(hours=6):%Y-%m-%dT%H:%M:%SZ}",
+    }
 
 
 @contextmanager

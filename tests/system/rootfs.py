@@ -23,10 +23,12 @@ PACKAGES = (
     "nginx-light",
     "procps",
     "python3",
-    "python3-venv",
     "systemd",
     "systemd-sysv",
 )
+# Kept in the image, as a repository for machines that come without them.
+REPOSITORY = "/usr/local/share/packages"
+IN_REPOSITORY = ("libnginx-mod-*", "nginx*")
 # Installed by apt: debootstrap does not get its dependencies into the right order.
 AFTERWARDS = ("cloud-init",)
 BUILD_SECONDS = 600
@@ -57,7 +59,7 @@ def unpack_base(directory: Path) -> Path:
 
 
 def _archive(cache: Path) -> Path:
-    recipe = "\n".join((SUITE, *PACKAGES, *AFTERWARDS, _CLOUD_INIT))
+    recipe = "\n".join((SUITE, *PACKAGES, *AFTERWARDS, *IN_REPOSITORY, _CLOUD_INIT))
     name = f"{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar.zst"
     archive = cache / name
     if not archive.exists():
@@ -88,11 +90,34 @@ def _prepare(root: Path) -> None:
     (root / "etc/cloud/ds-identify.cfg").write_text("policy: enabled\n")
     # Nobody answers there, at once: without it, looking up a name costs half a minute.
     (root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")
-    for package in (root / "var/cache/apt/archives").glob("*.deb"):
+    archives = root / "var/cache/apt/archives"
+    _make_repository(
+        root / REPOSITORY.lstrip("/"), [p for name in IN_REPOSITORY for p in archives.glob(name)]
+    )
+    for package in archives.glob("*.deb"):
         package.unlink()
     # The first boot makes its own.
     (root / "etc/machine-id").write_text("")
     (root / "etc/hostname").unlink(missing_ok=True)
+
+
+def _make_repository(directory: Path, packages: list[Path]) -> None:
+    """The packages with the index that apt needs of them."""
+    directory.mkdir()
+    entries = []
+    for package in packages:
+        name = package.name.replace("%3a", ":")
+        shutil.copy(package, directory / name)
+        fields = _run("dpkg-deb", "--field", str(package)).strip()
+        digest = hashlib.sha256(package.read_bytes()).hexdigest()
+        entries.append(f"{fields}\nFilename: ./{name}\nSize: {package.stat().st_size}\nSHA256: {digest}\n")
+    (directory / "Packages").write_text("\n".join(entries))
+
+
+def remove_packages(root: Path, *packages: str) -> None:
+    """Before the machine is switched on; apt finds the repository of the image from then on."""
+    _run("chroot", str(root), "dpkg", "--purge", *packages)
+    (root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{REPOSITORY} ./\n")
 
 
 @contextmanager
@@ -115,7 +140,8 @@ def overlay(base: Path, directory: Path) -> Iterator[Path]:
         directory.rmdir()
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+    return done.stdout

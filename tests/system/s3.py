@@ -27,6 +27,7 @@ READY_SECONDS = 30.0
 BUCKET = "site"
 CI = Credentials("AKCI", "SKCI")
 INSTANCE = Credentials("AKINSTANCE", "SKINSTANCE")
+ONLY_BUNDLES = Credentials("AKBUNDLES", "SKBUNDLES")  # those of test_user_data's site
 
 _MASTER, _VOLUME, _FILER, _S3 = 9433, 8433, 8533, 8633
 ENDPOINT = f"http://{HUB_ADDRESS}:{_S3}"
@@ -41,6 +42,11 @@ _IDENTITIES = {
             "name": "instance",
             "credentials": [{"accessKey": INSTANCE.access_key, "secretKey": INSTANCE.secret_key}],
             "actions": [f"Read:{BUCKET}", f"List:{BUCKET}"],
+        },
+        {
+            "name": "only-bundles",
+            "credentials": [{"accessKey": ONLY_BUNDLES.access_key, "secretKey": ONLY_BUNDLES.secret_key}],
+            "actions": [f"Read:{BUCKET}/test-user-data/agent/*"],
         },
     ]
 }
@@ -155,6 +161,12 @@ def _make_bucket() -> None:
         client.create_bucket(Bucket=BUCKET)
         client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
         client.delete_object(Bucket=BUCKET, Key="ready")
+
+
+def put(key: str, body: bytes) -> None:
+    """As CI; to be called in the hub."""
+    with closing(_client()) as client:
+        client.put_object(Bucket=BUCKET, Key=key, Body=body)
 
 
 def _client() -> S3Client:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.agent_process import COMMANDS, minimal
+from tests.servers import REGION
 from tests.system import s3
 from tests.system.network import Hub
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/site"
+UNIT = ROOT / "systemd/s3sync-agent.service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,9 @@ class Site:
             target.write_text(text)
         self.publish(self.folder, version)
         self.promote(version)
+
+    def user_data(self, bundle: Path, *, on_end: str = "", wait: int = 60) -> str:
+        """The boot script of an instance, with its bundle where it looks for it."""
+        self.s3sync("bundle", "--upload", str(bundle))
+        options = ("--bundle", str(bundle), "--region", REGION, "--endpoint-url", s3.ENDPOINT)
+        return self.s3sync("userdata", *options, "--on-end", on_end, "--wait", str(wait)) + "\n"

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import shutil
 import subprocess
 from email.message import Message
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
@@ -56,6 +58,36 @@ def test_another_s3_is_told_to_the_fetching_and_to_the_service() -> None:
 
 def test_the_same_inputs_give_the_same_script() -> None:
     assert script() == script()
+
+
+@pytest.mark.parametrize(
+    ("manager", "commands"),
+    [
+        ("dnf", ["dnf install --assumeyes --quiet python3.12 nginx"]),
+        (
+            "apt-get",
+            [
+                "apt-get update --quiet=2",
+                "apt-get install --quiet=2 --no-install-recommends python3.12 nginx-light",
+            ],
+        ),
+    ],
+)
+def test_what_is_missing_comes_from_the_distribution(
+    manager: str, commands: list[str], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    (tmp_path / manager).write_text(f'#!/bin/sh\necho "{manager} $*" >>{log}\n')
+    (tmp_path / manager).chmod(0o755)
+    for tool in ("awk", "bash", "cut", "date", "mktemp", "rm", "tee", "tr"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    program = script().split("\nif [[ ! -e $nginx_conf")[0].replace("PATH=$PATH:/usr/sbin", "")
+    ran = subprocess.run(
+        [str(tmp_path / "bash"), "-c", program],
+        env={"PATH": str(tmp_path)}, text=True, capture_output=True, check=False, timeout=10,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert log.read_text().splitlines() == commands
 
 
 @pytest.mark.parametrize("prefix", ["it's", "$(reboot)", "a b", '"; reboot; "', "`reboot`", "größe"])

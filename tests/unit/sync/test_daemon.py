@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync_agent.daemon import Daemon, Message, Wake
+from s3sync_agent.daemon import READY_WITHIN, Daemon, Message, Wake
 from s3sync_agent.notify import Notifier
 from s3sync_agent.settings import Settings, load
 from tests.agents import FakeClock, Recorder
@@ -39,9 +39,30 @@ def overrides(tmp_path: Path) -> dict[str, str]:
     return {"site": SITE.url, "state_dir": str(tmp_path / "state"), "identity": "i-1"}
 
 
+class Heard(Notifier):
+    """What systemd was told."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.lines: list[str] = []
+
+    def send(self, *lines: str) -> None:
+        self.lines += lines
+
+
+@pytest.fixture
+def notifier() -> Heard:
+    return Heard()
+
+
 @pytest.fixture
 def daemon(
-    tmp_path: Path, clock: FakeClock, s3: MemoryBucket, reporter: Recorder, overrides: dict[str, str]
+    tmp_path: Path,
+    clock: FakeClock,
+    s3: MemoryBucket,
+    reporter: Recorder,
+    overrides: dict[str, str],
+    notifier: Heard,
 ) -> Iterator[Daemon]:
     """Started, with a worker that has not begun: a test does the jobs itself."""
 
@@ -55,7 +76,7 @@ def daemon(
         open_bucket=lambda _settings: s3,
         make_reporter=lambda _settings: reporter,
         clock=clock,
-        notifier=Notifier({}),
+        notifier=notifier,
     )
     daemon._start()
     yield daemon
@@ -136,3 +157,25 @@ def test_sync_now_is_not_forgotten_when_a_tick_is_running(daemon: Daemon, clock:
     assert not is_busy(daemon)
     daemon._give_work()
     assert is_busy(daemon)
+
+
+def test_ready_is_not_waited_for_longer_than_a_boot_can_wait(
+    daemon: Daemon, clock: FakeClock, notifier: Heard
+) -> None:
+    daemon._worker.busy = True  # with a request that S3 does not answer
+    clock.advance(READY_WITHIN - 0.1)
+    daemon._be_ready_in_time()
+    assert "READY=1" not in notifier.lines
+    clock.advance(0.1)
+    daemon._be_ready_in_time()
+    assert notifier.lines == ["READY=1", "STATUS=serving nothing yet: the first poll has not ended"]
+
+
+def test_ready_is_said_once_and_as_soon_as_the_first_tick_has_ended(
+    daemon: Daemon, clock: FakeClock, notifier: Heard
+) -> None:
+    for _ in range(2):
+        daemon._handle(Message(Wake.JOB_DONE, daemon._ticker.attempt()))
+        clock.advance(READY_WITHIN)
+        daemon._be_ready_in_time()
+    assert notifier.lines.count("READY=1") == 1
