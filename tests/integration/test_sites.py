@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +106,20 @@ def test_each_has_a_log_of_its_own_that_names_its_own_release(sites: Sites, tmp_
 def test_nginx_has_nothing_to_warn_of(sites: Sites) -> None:
     assert page(sites, "blog.example.com")[0] == 200
     assert sites[""].nginx.log.read_text() == ""
+
+
+def test_what_nginx_knows_only_once_is_called_differently_in_each_site(tmp_path: Path) -> None:
+    """So that sites may be of different versions of the shipped file, for a while."""
+    once = re.compile(r"^(?:map \S+ (\S+) \{|log_format (\S+))", re.MULTILINE)
+
+    def names(**site: Any) -> list[tuple[str, str]]:
+        text = nginx.render(
+            state_dir=tmp_path, run_dir=tmp_path, listen="80", access_log=tmp_path / "log", **site
+        )
+        return once.findall(text)
+
+    found = names() + names(name="blog", hosts=["a"]) + names(name="blog-2", hosts=["b"])
+    assert len(set(found)) == len(found) == 6
 
 
 @pytest.mark.parametrize(
