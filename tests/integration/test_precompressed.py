@@ -13,8 +13,10 @@ import pytest
 
 from s3sync_agent.layout import mtime_for
 from s3sync_agent.release import digest
+from tests.integration.conftest import LiveSite
 from tests.integration.served import IMMUTABLE, NONE, ONE, TWO, Instance, serving
-from tests.nginx_process import Answer, has_gzip_static, system_binary
+from tests.integration.sites import promote_here, publish_here, run_once
+from tests.nginx_process import Answer, has_gzip_static, nginx_serving, system_binary
 
 SCRIPT = "assets/app-3f9a1c2b.js"
 CODE = b"app()\n" * 1000
@@ -28,11 +30,16 @@ def packed(content: bytes) -> bytes:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[Instance]:
-    binary = system_binary()
-    if binary is None:
+def binary() -> Path:
+    found = system_binary()
+    if found is None:
         pytest.skip("this machine's distribution has no nginx installed")
-    assert has_gzip_static(binary), "every supported distribution's can"
+    assert has_gzip_static(found), "every supported distribution's can"
+    return found
+
+
+@pytest.fixture
+def instance(tmp_path: Path, binary: Path) -> Iterator[Instance]:
     with serving(tmp_path, binary) as instance:
         yield instance
 
@@ -118,3 +125,22 @@ def test_a_copy_can_be_asked_for_by_its_own_name(instance: Instance) -> None:
     answer = as_visitor(instance, f"/{SCRIPT}.gz")
     assert (answer.body, answer.headers["content-type"]) == (PACKED, "application/gzip")
     assert "content-encoding" not in answer.headers
+
+
+def test_a_copy_that_was_compressed_anew_is_published_and_never_mixed(
+    site: LiveSite, binary: Path, tmp_path: Path
+) -> None:
+    """The whole way: published, staged by the agent, served."""
+    (tmp_path / "nginx").mkdir()
+    for version in (1, 2):
+        site.write({"index.html": f"page {version}", SCRIPT: CODE.decode()})
+        (site.folder / f"{SCRIPT}.gz").write_bytes(gzip.compress(CODE, mtime=version))
+        publish_here(site, f"v{version}")
+        promote_here(site, f"v{version}")
+        assert run_once(site).returncode == 0
+        with nginx_serving(site.state, site.state / "run", tmp_path / "nginx", binary=binary) as nginx:
+            answer = nginx.get(f"/{SCRIPT}", headers=ACCEPTED)
+            assert nginx.get("/").body == f"page {version}".encode()
+        assert gzip.decompress(answer.body) == CODE
+        assert answer.headers["cache-control"] == IMMUTABLE
+        assert (answer.body == gzip.compress(CODE, mtime=1)) == (version == 1), "then on the fly"

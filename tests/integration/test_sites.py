@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -120,6 +121,28 @@ def test_what_nginx_knows_only_once_is_called_differently_in_each_site(tmp_path:
 
     found = names() + names(name="blog", hosts=["a"]) + names(name="blog-2", hosts=["b"])
     assert len(set(found)) == len(found) == 6
+
+
+def test_two_sites_with_one_host_are_only_warned_of(tmp_path: Path) -> None:
+    """`setup` goes by these words to refuse the second."""
+    binary = wheel_binary()
+    servers = [
+        nginx.render(
+            state_dir=tmp_path,
+            run_dir=tmp_path,
+            listen="127.0.0.1:8080",
+            access_log=None,
+            gzip_static=has_gzip_static(binary),
+            name=name,
+            hosts=["a.example.com"],
+        )
+        for name in ("one", "two")
+    ]
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(nginx.main_conf("".join(servers), directory=tmp_path))
+    command: list[str | Path] = [binary, "-t", "-p", tmp_path, "-e", "stderr", "-c", conf]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    assert 'conflicting server name "a.example.com"' in done.stderr
 
 
 @pytest.mark.parametrize(

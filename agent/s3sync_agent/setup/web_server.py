@@ -99,7 +99,7 @@ def configured(distribution: Distribution, paths: MachinePaths, hosts: Sequence[
         parts.append(f"switch {distribution.name}'s default server off")
     # A file there, instead of the link, is somebody's own; when it contradicts, nginx says so.
     gone = DEFAULT_SITE if default_site is not None else None
-    return Finding(" and ".join(parts), partial(_change, changes, remove=gone))
+    return Finding(" and ".join(parts), partial(_change, changes, remove=gone, hosts=hosts))
 
 
 def started(host: Host) -> Finding:
@@ -135,8 +135,18 @@ def _main(host: Host) -> str:
     return (host.read(MAIN_CONF) or b"").decode(errors="surrogateescape")
 
 
-def _change(changes: dict[Path, bytes], host: Host, *, remove: Path | None, link_back: bool = False) -> None:
-    """Change files, let nginx check them, then let the running nginx take them. Raises SetupFailed."""
+def _change(
+    changes: dict[Path, bytes],
+    host: Host,
+    *,
+    remove: Path | None,
+    link_back: bool = False,
+    hosts: Sequence[str] = (),
+) -> None:
+    """Change files, let nginx check them, then let the running nginx take them. Raises SetupFailed.
+
+    `hosts` must not be another server's already.
+    """
     touched = [*changes, *([remove] if remove else []), *([DEFAULT_SITE] if link_back else [])]
     before = {path: (host.link(path), host.read(path)) for path in touched}
     try:
@@ -148,7 +158,8 @@ def _change(changes: dict[Path, bytes], host: Host, *, remove: Path | None, link
             host.make_link(DEFAULT_SITE, DEFAULT_SITE_TARGET)
         checked = host.ask("nginx", "-t")
         # Of two servers with one name nginx takes the first, and only warns.
-        refused = not checked.ok or "conflicting server name" in checked.output
+        taken = any(f'conflicting server name "{name}"' in checked.output for name in hosts)
+        refused = taken or not checked.ok
         fault = (checked.output or "nginx -t gave no message") if refused else ""
     except OSError as error:
         fault = str(error)

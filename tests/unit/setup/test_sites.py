@@ -86,12 +86,23 @@ def test_a_new_site_has_to_be_told_its_hosts(host: MemoryHost) -> None:
 def test_two_sites_cannot_answer_to_one_host(host: MemoryHost) -> None:
     """nginx itself would take the first and only warn."""
     add(host, BLOG)
-    ask = host.ask
-    warning = 'nginx: [warn] conflicting server name "x" on 0.0.0.0:80, ignored\nsyntax is ok'
-    host.ask = lambda *command: Ran(0, warning) if command == ("nginx", "-t") else ask(*command)  # type: ignore[method-assign]  # an nginx that warns
+    warned_of(host, "shop-2.example.com")
     with pytest.raises(SetupFailed, match="conflicting server name"):
         add(host, SHOP)
     assert SHOP.nginx not in host.files
+
+
+def test_what_others_have_twice_is_their_own_affair(host: MemoryHost) -> None:
+    warned_of(host, "theirs.example.com")
+    add(host, SHOP)
+    assert SHOP.service in host.active
+
+
+def warned_of(host: MemoryHost, name: str) -> None:
+    """nginx says this from now on, and that all is well; tests/integration/test_sites.py has it said so."""
+    ask = host.ask
+    warning = f'nginx: [warn] conflicting server name "{name}" on 0.0.0.0:80, ignored\nsyntax is ok'
+    host.ask = lambda *command: Ran(0, warning) if command == ("nginx", "-t") else ask(*command)  # type: ignore[method-assign]  # an nginx that warns
 
 
 @pytest.mark.parametrize("order", [(BLOG, SHOP, None), (None, SHOP, BLOG), (SHOP, None, BLOG)])
