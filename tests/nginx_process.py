@@ -13,15 +13,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from s3sync_agent import nginx
 
+TRUSTED = "set_real_ip_from 10.0.0.0/8;"
 READY_SECONDS = 15.0
 _PORTS_TO_TRY = 3
+
+Render = Callable[[str], str]  # servers for this address and port
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,10 @@ class Nginx:
         finally:
             connection.close()
 
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+    def connect(self, *, source: str = "") -> http.client.HTTPConnection:
+        """`source` is another address of loopback to come from."""
+        source_address = (source, 0) if source else None
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10, source_address=source_address)
 
 
 def ask(
@@ -81,12 +86,43 @@ def system_binary() -> Path | None:
     return Path(found) if found else None
 
 
+def has_gzip_static(binary: Path) -> bool:
+    done = subprocess.run([binary, "-V"], capture_output=True, text=True, check=True, timeout=10)
+    return nginx.has_gzip_static(done.stderr)
+
+
 @contextmanager
 def nginx_serving(
-    state_dir: Path, run_dir: Path, directory: Path, *, binary: Path | None = None
+    state_dir: Path,
+    run_dir: Path,
+    directory: Path,
+    *,
+    binary: Path | None = None,
+    balancers: str = "",
+    others: Render | None = None,
 ) -> Iterator[Nginx]:
-    """nginx on a free port, answering. `directory` is for its own files and must exist."""
-    process, running = _start(binary or wheel_binary(), state_dir, run_dir, directory)
+    """nginx on a free port, answering. `directory` is for its own files and must exist.
+
+    `balancers` takes the place of a range that is trusted as a balancer's, none of which is on loopback.
+    `others` renders the servers of other sites beside it.
+    """
+    binary = binary or wheel_binary()
+    gzip_static = has_gzip_static(binary)
+
+    def render(listen: str) -> str:
+        server = nginx.render(
+            state_dir=state_dir,
+            run_dir=run_dir,
+            listen=listen,
+            access_log=directory / "access.log",
+            gzip_static=gzip_static,
+        )
+        if balancers:
+            assert TRUSTED in server
+            server = server.replace(TRUSTED, f"set_real_ip_from {balancers};")
+        return server + (others(listen) if others else "")
+
+    process, running = _start(binary, render, directory)
     try:
         yield running
     finally:
@@ -98,18 +134,11 @@ def nginx_serving(
             process.wait(timeout=10)
 
 
-def _start(
-    binary: Path, state_dir: Path, run_dir: Path, directory: Path
-) -> tuple[subprocess.Popen[bytes], Nginx]:
+def _start(binary: Path, render: Render, directory: Path) -> tuple[subprocess.Popen[bytes], Nginx]:
     log = directory / "error.log"
     for _ in range(_PORTS_TO_TRY):
         running = Nginx(_free_port(), directory / "access.log", log)
-        server = nginx.render(
-            state_dir=state_dir,
-            run_dir=run_dir,
-            listen=f"127.0.0.1:{running.port}",
-            access_log=running.access_log,
-        )
+        server = render(f"127.0.0.1:{running.port}")
         conf = directory / "nginx.conf"
         user = "root" if os.geteuid() == 0 else ""
         conf.write_text(nginx.main_conf(server, directory=directory, user=user))

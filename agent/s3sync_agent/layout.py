@@ -219,7 +219,16 @@ _HEX = re.compile(r"(?:\A|[.\-_~])([0-9a-f]{8,64})(?=[.\-_~]|\Z)")
 _BUNDLER = re.compile(r"[.\-]([A-Za-z0-9_-]{8})\Z")
 # Base32, beside the page itself: esbuild and Angular write `main-5KX3QJ2M.js` to the top.
 _ESBUILD = re.compile(r"-(?=[A-Z]*[2-7])(?=[2-7]*[A-Z])[A-Z2-7]{8}\Z")
+_COPIES = (".gz", ".br", ".zst")
 _DATE = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+
+
+def original_of(path: str) -> str | None:
+    """The file that `path` is a compressed copy of by its name: `app.js.gz` → `app.js`. None for others."""
+    if not path.endswith(_COPIES):
+        return None
+    original = path.rpartition(".")[0]
+    return original if original.rpartition("/")[2] else None
 
 
 def is_immutable(path: str, *, extra: Sequence[str] = (), never: Sequence[str] = ()) -> bool:
@@ -229,12 +238,13 @@ def is_immutable(path: str, *, extra: Sequence[str] = (), never: Sequence[str] =
     `-`, `_` or `~` (webpack, Rails, Hugo, Next), and in the directories bundlers write, an
     eight-character token before the extension (Vite, esbuild, Rollup), and all below the two
     directories that are for nothing else (Next, SvelteKit). Pages are never immutable. `extra` and
-    `never` are globs over the whole path; `never` wins.
+    `never` are globs over the whole path; `never` wins. A compressed copy is what its original is.
     """
-    if any(fnmatch.fnmatchcase(path, glob) for glob in never):
-        return False
-    if any(fnmatch.fnmatchcase(path, glob) for glob in extra):
-        return True
+    original = original_of(path) or path
+    for globs, verdict in ((never, False), (extra, True)):
+        if any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in {path, original}):
+            return verdict
+    path = original
     directory, _, name = path.rpartition("/")
     stem, _, suffix = name.rpartition(".")
     suffix = suffix.lower() if stem else ""
@@ -330,3 +340,42 @@ class RunPaths:
     @property
     def healthy(self) -> Path:
         return self.root / "healthy"
+
+
+_AGENT = "s3sync-agent"
+_NAME = r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
+_SITE_NAME = re.compile(rf"{_NAME}\Z")
+_STATE_DIR_NAME = re.compile(rf"{_AGENT}(?:-({_NAME}))?\Z")
+_TAKEN = {"environment"}  # a file beside the folders of named sites; no other name there is without a dot
+_SYSTEM_UNITS = Path("/etc/systemd/system")
+
+
+class MachinePaths:
+    """Where one site is on a machine, and what its service is called.
+
+    A machine's first or only site has no name. Others have one, and nothing in common with it but the user
+    and the program. Raises ConfigError for a name that could not be all of these paths.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        if name and (not _SITE_NAME.match(name) or name in _TAKEN):
+            raise ConfigError(
+                f"{escape(name)!r} cannot be the name of a site here",
+                hint="at most 32 lower-case letters, digits and hyphens, for example: --name blog",
+            )
+        suffix = f"-{name}" if name else ""
+        folder = DEFAULT_CONFIG.parent / name
+        self.name = name
+        self.config = folder / DEFAULT_CONFIG.name
+        self.environment = folder / "environment"
+        self.state_dir = Path(f"{DEFAULT_STATE_DIR}{suffix}")
+        self.run_dir = Path(f"{DEFAULT_RUN_DIR}{suffix}")
+        self.service = f"{_AGENT}@{name}.service" if name else f"{_AGENT}.service"
+        self.unit = _SYSTEM_UNITS / (f"{_AGENT}@.service" if name else self.service)
+        self.nginx = Path(f"/etc/nginx/conf.d/s3sync{suffix}.conf")
+        self.access_log = Path(f"/var/log/nginx/s3sync{suffix}.log" if name else "/var/log/nginx/access.log")
+
+
+def sites_here(names: Iterable[str]) -> set[str]:
+    """The sites whose state directories are among these names; "" is the one without a name."""
+    return {match[1] or "" for name in names if (match := _STATE_DIR_NAME.match(name))}

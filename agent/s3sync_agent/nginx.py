@@ -7,6 +7,7 @@ elsewhere: only the values named here are replaced.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from s3sync_agent.errors import ConfigError
 from s3sync_agent.layout import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, escape
 
 _LISTEN = "listen 80 default_server;"
+_SERVER_NAME = "server_name _;"
 _ACCESS_LOG = 'access_log "/var/log/nginx/access.log" s3sync;'
+_GZIP_STATIC = "gzip_static on;"
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\Z")
 _MEANS_SOMETHING = re.compile(r'["$\\\x00-\x1f\x7f]')  # inside a quoted string of nginx
 
 
@@ -23,16 +27,50 @@ def shipped() -> str:
     return (resources.files("s3sync_agent") / "data" / "nginx" / "s3sync.conf").read_text()
 
 
-def render(*, state_dir: Path, run_dir: Path, listen: str, access_log: Path | None) -> str:
-    """The shipped configuration for these directories and this `address:port`.
+def has_gzip_static(build: str) -> bool:
+    """Whether an nginx that answers `-V` with `build` can send precompressed files.
 
-    `access_log` None switches the log off. Raises ConfigError for a path nginx would misread.
+    Those of distributions can. One that cannot refuses the shipped configuration.
     """
-    log = "access_log off;" if access_log is None else f'access_log "{_plain(access_log)}" s3sync;'
+    return "--with-http_gzip_static_module" in build
+
+
+def check_host(host: str) -> str:
+    """Return `host` when a server may be named so; raises ConfigError. `*.example.com` may."""
+    if not _HOST.match(host):
+        raise ConfigError(
+            f"{escape(host)!r} is no host name", hint="in small letters, for example: --host blog.example.com"
+        )
+    return host
+
+
+def render(
+    *,
+    state_dir: Path,
+    run_dir: Path,
+    listen: str,
+    access_log: Path | None,
+    gzip_static: bool = True,
+    name: str = "",
+    hosts: Sequence[str] = (),
+) -> str:
+    """The shipped configuration for these directories and this `address:port`, or port.
+
+    `access_log` None switches the log off. Without `gzip_static` every file is compressed on the fly, for
+    an nginx that cannot do else. With `hosts` it answers these and is nobody's default; `name` then keeps it
+    apart from other sites in the same nginx. Raises ConfigError for a path or host nginx would misread.
+    """
+    log_format = f"s3sync_{name.replace('-', '_')}" if name else "s3sync"
+    log = "off" if access_log is None else f'"{_plain(access_log)}" {log_format}'
     text = shipped()
     for default, value in (
-        (_LISTEN, f"listen {listen} default_server;"),
-        (_ACCESS_LOG, log),
+        (_LISTEN, f"listen {listen};" if hosts else f"listen {listen} default_server;"),
+        (_SERVER_NAME, f"server_name {' '.join(map(check_host, hosts))};" if hosts else _SERVER_NAME),
+        (_ACCESS_LOG, f"access_log {log};"),
+        (_GZIP_STATIC, _GZIP_STATIC if gzip_static else "# no gzip_static: this nginx was built without it"),
+        # What nginx knows only once, however many servers there are.
+        ("log_format s3sync ", f"log_format {log_format} "),
+        ("$s3sync_live", f"${log_format}_live"),
         (f'"{DEFAULT_STATE_DIR}/', f'"{_plain(state_dir)}/'),
         (f'"{DEFAULT_RUN_DIR}/', f'"{_plain(run_dir)}/'),
     ):
@@ -40,6 +78,12 @@ def render(*, state_dir: Path, run_dir: Path, listen: str, access_log: Path | No
             raise AssertionError(f"nginx/s3sync.conf no longer holds {default!r}")
         text = text.replace(default, value)
     return text
+
+
+def hosts_of(conf: str) -> list[str]:
+    """The hosts that a rendered configuration answers."""
+    found = re.search(r"^ *server_name (.*);$", conf, re.MULTILINE)
+    return found[1].split() if found else []
 
 
 def main_conf(server: str, *, directory: Path, user: str = "") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -66,12 +66,16 @@ def union(manifests: Iterable[Manifest], retained: Iterable[RetainedAsset] = ())
     A path whose bytes differ between two of them, or that one of them calls mutable, is not immutable
     whatever it is called, and a path that is a directory elsewhere cannot be a file here: both are
     served from `live`.
+
+    A compressed copy lies beside its original only where one and the same release has both: nginx sends
+    the one in place of the other, and a name is no proof that this is right. What is retained counts as no
+    release here, because its files may have come from several.
     """
     content: dict[str, str] = {}
     marked: dict[str, FileEntry] = {}
     refused: set[str] = set()
     directories: set[str] = set()
-    releases = (manifest.files for manifest in manifests)
+    releases = [manifest.files for manifest in manifests]
     for files in (*releases, [asset.entry() for asset in retained]):
         for entry in files:
             if content.setdefault(entry.path, entry.sha256) != entry.sha256 or not entry.immutable:
@@ -79,7 +83,26 @@ def union(manifests: Iterable[Manifest], retained: Iterable[RetainedAsset] = ())
             if entry.immutable:
                 marked[entry.path] = entry
                 directories.update(layout.parents(entry.path))
-    return {path: entry for path, entry in marked.items() if path not in refused and path not in directories}
+    found = {path: entry for path, entry in marked.items() if path not in refused and path not in directories}
+    for copy in _strangers(found, releases):
+        del found[copy]
+    return found
+
+
+def _strangers(found: Mapping[str, FileEntry], releases: Iterable[Sequence[FileEntry]]) -> set[str]:
+    """The compressed copies of `found` that no release has beside the original that is in `found`."""
+    originals = {path: layout.original_of(path) for path in found}
+    strangers = {path: original for path, original in originals.items() if original in found}
+    for files in releases:
+        if not strangers:  # most sites have no such files
+            break
+        paths = {entry.path for entry in files}
+        strangers = {
+            copy: original
+            for copy, original in strangers.items()
+            if copy not in paths or original not in paths
+        }
+    return set(strangers)
 
 
 def releases_to_prune(published: Mapping[str, float], pointer: Pointer, keep: int) -> list[str]:

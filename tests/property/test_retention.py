@@ -39,7 +39,7 @@ def test_the_longest_retired_goes_first(
 
 # Few paths and contents, so that releases agree, differ and collide.
 files = st.dictionaries(
-    st.sampled_from(["a", "a/b", "a/b/c", "d-1.js", "d-1.js/e", "f.css"]),
+    st.sampled_from(["a", "a/b", "a/b/c", "d-1.js", "d-1.js/e", "f.css", "f.css.gz"]),
     st.tuples(st.sampled_from(["0" * 64, "1" * 64]), st.booleans()),
     max_size=6,
 )
@@ -75,7 +75,22 @@ def test_nothing_that_could_be_in_the_union_is_left_out(
         differs = len({release[path][0] for release in releases if path in release}) > 1
         is_directory = any(other.startswith(f"{path}/") for other in marked)
         is_mutable = any(not release[path][1] for release in releases if path in release)
-        assert differs or is_directory or is_mutable
+        assert differs or is_directory or is_mutable or is_stranger(path, releases)
+
+
+def is_stranger(path: str, releases: list[dict[str, tuple[str, bool]]]) -> bool:
+    return path == "f.css.gz" and not any({path, "f.css"} <= release.keys() for release in releases)
+
+
+@given(st.lists(files, max_size=4), st.lists(files, max_size=2))
+def test_a_copy_beside_its_original_means_that_a_release_has_these_very_two(
+    releases: list[dict[str, tuple[str, bool]]], left: list[dict[str, tuple[str, bool]]]
+) -> None:
+    kept = retain((), map(manifest, left), now=NOON, keep_seconds=50)
+    found = union(map(manifest, releases), kept)
+    if {"f.css", "f.css.gz"} <= found.keys():
+        pair = {path: (found[path].sha256, True) for path in ("f.css", "f.css.gz")}
+        assert any(pair.items() <= release.items() for release in releases)
 
 
 @given(st.lists(files, max_size=4), st.integers(0, 100))

@@ -6,6 +6,7 @@ import pytest
 
 from s3sync_agent.errors import ConfigError, UnsafePath
 from s3sync_agent.layout import (
+    MachinePaths,
     Site,
     StatePaths,
     check_path,
@@ -14,8 +15,10 @@ from s3sync_agent.layout import (
     is_immutable,
     is_reserved,
     mtime_for,
+    original_of,
     parse_site,
     release_id,
+    sites_here,
 )
 
 SHA256 = "1a2b3c4d5e6f" + "0" * 52
@@ -265,6 +268,35 @@ def test_another_name_is_not(path: str) -> None:
     assert not is_immutable(path)
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".br", ".zst"])
+def test_a_compressed_copy_is_what_its_original_is(suffix: str) -> None:
+    assert is_immutable(f"assets/index-BqD3kx9a.js{suffix}")
+    assert is_immutable(f"8e0d62a0.js{suffix}")
+    assert not is_immutable(f"post-3f2a9c1b.html{suffix}")
+    assert not is_immutable(f"assets/app.js{suffix}")
+    assert not is_immutable(f"assets/index-BqD3kx9a.js{suffix}", never=["*.js"])
+    assert not is_immutable(f"assets/index-BqD3kx9a.js{suffix}", never=[f"*{suffix}"])
+    assert is_immutable(f"logo.svg{suffix}", extra=["*.svg"])
+
+
+@pytest.mark.parametrize(
+    ("path", "original"),
+    [
+        ("a/app.js.gz", "a/app.js"),
+        ("a.tar.br", "a.tar"),
+        ("a.zst", "a"),
+        ("a.js.gz.gz", "a.js.gz"),
+        ("a.js", None),
+        ("a/.gz", None),
+        (".gz", None),
+        ("gz", None),
+        ("a.GZ", None),
+    ],
+)
+def test_the_name_of_a_compressed_copy_is_its_originals_and_a_suffix(path: str, original: str | None) -> None:
+    assert original_of(path) == original
+
+
 def test_globs_decide_before_the_rule() -> None:
     assert is_immutable("fonts/body.woff2", extra=["fonts/*"])
     assert not is_immutable("assets/index-BqD3kx9a.js", never=["assets/*"])
@@ -277,3 +309,45 @@ def test_globs_decide_before_the_rule() -> None:
 def test_a_folder_of_a_site_is_no_site(url: str) -> None:
     with pytest.raises(ConfigError, match="folder of a site"):
         parse_site(url)
+
+
+# ------------------------------------------------------------------------ on a machine
+
+
+def test_a_site_with_a_name_has_other_places_than_one_without() -> None:
+    one, blog = vars(MachinePaths()), vars(MachinePaths("blog"))
+    assert {key for key in one if one[key] == blog[key]} == set()
+    assert blog == {
+        "name": "blog",
+        "config": Path("/etc/s3sync-agent/blog/config.toml"),
+        "environment": Path("/etc/s3sync-agent/blog/environment"),
+        "state_dir": Path("/var/lib/s3sync-agent-blog"),
+        "run_dir": Path("/run/s3sync-agent-blog"),
+        "service": "s3sync-agent@blog.service",
+        "unit": Path("/etc/systemd/system/s3sync-agent@.service"),
+        "nginx": Path("/etc/nginx/conf.d/s3sync-blog.conf"),
+        "access_log": Path("/var/log/nginx/s3sync-blog.log"),
+    }
+
+
+@pytest.mark.parametrize("name", ["a", "0", "blog", "blog-2", "a--b", "x" * 32])
+def test_a_short_plain_word_can_be_the_name_of_a_site_on_a_machine(name: str) -> None:
+    assert MachinePaths(name).name == name
+    assert sites_here([f"s3sync-agent-{name}"]) == {name}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-a", "a-", "A", "a_b", "a.b", "config.d", "hooks.d", "config.toml", "..", "a/b", "a b", "a\n", "ö",
+        "%i", "x" * 33, "environment",
+    ],
+)  # fmt: skip
+def test_what_would_not_be_one_plain_word_everywhere_cannot(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be the name of a site here"):
+        MachinePaths(name)
+
+
+def test_the_sites_of_a_machine_are_told_by_their_state_directories() -> None:
+    there = ["s3sync-agent", "s3sync-agent-blog", "s3sync-agents", "s3sync-agent-", "s3sync", "nginx"]
+    assert sites_here(there) == {"", "blog"}

@@ -54,6 +54,34 @@ def test_a_path_that_one_release_calls_mutable_comes_from_live() -> None:
     assert union([release(a=("0", True)), release(a=("0", False))]) == {}
 
 
+def holding(**files: str) -> Manifest:
+    """All of them immutable; `__` is a dot."""
+    return release(**{path.replace("__", "."): (sha256, True) for path, sha256 in files.items()})
+
+
+def test_a_compressed_copy_lies_beside_the_original_it_was_published_with() -> None:
+    assert sorted(union([holding(a="0", a__gz="1"), holding(a="0")])) == ["a", "a.gz"]
+    assert sorted(union([holding(a="0"), holding(a="0", a__gz="1")])) == ["a", "a.gz"]
+
+
+def test_a_compressed_copy_never_lies_beside_the_original_of_another_release() -> None:
+    assert sorted(union([holding(a__gz="1"), holding(a="0")])) == ["a"]
+    assert sorted(union([holding(a="0", a__br="1"), holding(a="0", a__gz="1")])) == ["a", "a.br", "a.gz"]
+    assert sorted(union([holding(a__gz="1")])) == ["a.gz"], "alone it is a file like others"
+
+
+def test_a_copy_that_was_compressed_anew_is_in_neither_form_beside_its_original() -> None:
+    assert sorted(union([holding(a="0", a__gz="1"), holding(a="0", a__gz="2")])) == ["a"]
+
+
+def test_what_is_retained_is_no_proof_that_a_copy_and_an_original_belong_together() -> None:
+    kept = retain((), [holding(a__gz="1"), holding(a="0")], now=NOON, keep_seconds=60)
+    assert sorted(union([], kept)) == ["a"]
+    kept = retain((), [holding(a__gz="1")], now=NOON, keep_seconds=60)
+    assert sorted(union([holding(a="0")], kept)) == ["a"]
+    assert sorted(union([holding(b="0")], kept)) == ["a.gz", "b"]
+
+
 def test_assets_of_a_leaving_release_stay_for_a_time() -> None:
     kept = retain((), [release(a=("0", True), page=("1", False))], now=NOON, keep_seconds=60)
     assert kept == (RetainedAsset("a", 1, "0" * 64, NOON + 60),)

@@ -7,7 +7,8 @@ import os
 import click
 
 from s3sync_agent.errors import ConfigError
-from s3sync_agent.layout import escape, parse_site
+from s3sync_agent.layout import MachinePaths, escape, parse_site
+from s3sync_agent.nginx import check_host
 from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import detect
 from s3sync_agent.setup.host import Host, LocalHost
@@ -29,12 +30,22 @@ from s3sync_agent.setup.plan import Outcome, go_through, to_remove, to_set_up
     show_default=True,
     help="What says which release is live.",
 )
+@click.option("--name", metavar="NAME", default="", help="For a second site on this machine, and a third.")
+@click.option("--host", "hosts", metavar="HOST", multiple=True, help="What a site with a name answers to.")
 @click.option("--region", default="", help="The bucket's region, for a service that cannot find it out.")
 @click.option("--endpoint-url", default="", help="Another S3 than AWS's.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--remove", is_flag=True, help="Take everything away again; nginx gets its default site back.")
+@click.option("--remove", is_flag=True, help="Take the site away again; with the last, all that setup made.")
 def setup(
-    *, site: str | None, source: str, region: str, endpoint_url: str, dry_run: bool, remove: bool
+    *,
+    site: str | None,
+    source: str,
+    name: str,
+    hosts: tuple[str, ...],
+    region: str,
+    endpoint_url: str,
+    dry_run: bool,
+    remove: bool,
 ) -> None:
     """Make this machine serve the site: user, directories, configuration, service, nginx. As root.
 
@@ -43,11 +54,19 @@ def setup(
     """
     if os.geteuid() != 0 and not dry_run:
         raise ConfigError("setup needs root", hint="sudo s3sync-agent setup …, or look with --dry-run")
+    if hosts and not name:
+        raise ConfigError("a site without a name answers to every host", hint="give it one: --name blog")
+    for each in hosts:
+        check_host(each)
+    paths = MachinePaths(name)
     host: Host = LocalHost()
     distribution = detect(host)
     parsed = None if site is None else parse_site(site)
     aws = AwsSettings(region, endpoint_url)
-    plan = to_remove(distribution) if remove else to_set_up(distribution, parsed, source, aws)
+    if remove:
+        plan = to_remove(distribution, paths=paths)
+    else:
+        plan = to_set_up(distribution, parsed, source, aws, paths=paths, hosts=hosts)
     if not go_through(plan, host, _tell, dry_run=dry_run):
         click.echo("nothing to do")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from s3sync_agent import layout, nginx
 from s3sync_agent.demo.processes import Process, running, until
-from s3sync_agent.demo.tools import Tools
+from s3sync_agent.demo.tools import Tools, nginx_build
 from s3sync_agent.errors import ConfigError, DemoFailed
 
 HOST = "127.0.0.1"
@@ -158,6 +158,7 @@ def nginx_serving(
     """nginx with the shipped configuration, its own files in `folder`, on `port` or a free one."""
     # As root its workers would become somebody who may not read a temporary folder.
     user = pwd.getpwuid(0).pw_name if os.geteuid() == 0 else ""
+    gzip_static = nginx.has_gzip_static(nginx_build(tools.nginx))
 
     def start(chosen: int) -> AbstractContextManager[Process]:
         server = nginx.render(
@@ -165,6 +166,7 @@ def nginx_serving(
             run_dir=run.root,
             listen=f"{HOST}:{chosen}",
             access_log=folder / "access.log",
+            gzip_static=gzip_static,
         )
         conf = folder / "nginx.conf"
         conf.write_text(nginx.main_conf(server, directory=folder, user=user))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,10 +74,15 @@ def _on_path(name: str) -> str:
     return str(Path(found).absolute()) if found else ""
 
 
+def nginx_build(nginx: str) -> str:
+    """Its version and what it was built with, as it says itself."""
+    done = subprocess.run(  # noqa: S603 - a path we found, no shell
+        [nginx, "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=10
+    )
+    return done.stderr
+
+
 def nginx_version(nginx: str) -> str:
     """`1.22.1`; `?` when it does not say."""
-    done = subprocess.run(  # noqa: S603 - a path we found, no shell
-        [nginx, "-v"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=10
-    )
-    _, _, version = done.stderr.strip().partition("nginx/")
-    return escape(version.split(" ")[0]) or "?"
+    _, _, version = nginx_build(nginx).partition("nginx/")
+    return escape(re.split(r"\s", version, maxsplit=1)[0]) or "?"

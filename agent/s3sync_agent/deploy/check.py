@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from s3sync_agent import layout
+from s3sync_agent.deploy.copies import check_copies
 from s3sync_agent.deploy.findings import Finding, Report, in_order
 from s3sync_agent.deploy.links import check_links, folded
 from s3sync_agent.deploy.walk import walk
@@ -21,6 +22,7 @@ def check_site(root: Path) -> Report:
     findings.extend(_no_page(files))
     findings.extend(_collisions(files))
     findings.extend(check_links(root, files))
+    findings.extend(check_copies(root, files))
     return Report(in_order(findings), tuple(files))
 
 

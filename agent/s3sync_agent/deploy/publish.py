@@ -215,7 +215,12 @@ def _live_releases(bucket: Bucket, site: Site) -> _Live:
 def _refuse_changed_immutables(
     files: Sequence[LocalFile], live: Sequence[Manifest | None], is_immutable: Callable[[str], bool]
 ) -> None:
-    """Browsers and caches hold an immutable file for a year: other bytes would never reach them."""
+    """Browsers and caches hold an immutable file for a year: other bytes would never reach them.
+
+    A compressed copy of a file in this release may differ: compressors write times and their version into
+    it, and what it unpacks to has been compared (docs/adr/0010-compressed-copies.md).
+    """
+    paths = {file.path for file in files}
     served: dict[str, set[str]] = {}
     for manifest in live:
         for entry in manifest.files if manifest else ():
@@ -223,7 +228,9 @@ def _refuse_changed_immutables(
     different = sorted(
         file.path
         for file in files
-        if is_immutable(file.path) and served.get(file.path, {file.sha256}) != {file.sha256}
+        if is_immutable(file.path)
+        and layout.original_of(file.path) not in paths
+        and served.get(file.path, {file.sha256}) != {file.sha256}
     )
     if different:
         raise ReleaseRefused(

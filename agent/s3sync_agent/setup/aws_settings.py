@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from s3sync_agent.errors import ConfigError
-from s3sync_agent.layout import DEFAULT_CONFIG, escape
+from s3sync_agent.layout import MachinePaths, escape
 from s3sync_agent.setup.host import Host
-from s3sync_agent.setup.steps import SERVICE, Finding
+from s3sync_agent.setup.steps import Finding
 
-PATH = DEFAULT_CONFIG.parent / "environment"  # EnvironmentFile= of the unit
 _WRITTEN = (
     "# Written by `s3sync-agent setup`, which never changes it again. Read by the service when it starts.\n"
 )
@@ -48,33 +47,35 @@ class AwsSettings:
         return lines and _WRITTEN + lines
 
 
-def written(settings: AwsSettings, host: Host) -> Finding:
+def written(settings: AwsSettings, paths: MachinePaths, host: Host) -> Finding:
     """An existing file is the operator's: kept, and a difference is told."""
+    path = paths.environment
     wanted = settings.text()
-    existing = host.read(PATH)
+    existing = host.read(path)
     if not wanted:
         return Finding(
-            f"{PATH} is kept as it is" if existing is not None else "the AWS settings are the SDK's own"
+            f"{path} is kept as it is" if existing is not None else "the AWS settings are the SDK's own"
         )
     if existing is None:
-        return Finding(f"write {PATH}", partial(_write, wanted))
+        return Finding(f"write {path}", partial(_write, wanted, paths))
     differs = "" if existing == wanted.encode() else "; it says something else than the options"
-    return Finding(f"{PATH} is kept as it is{differs}")
+    return Finding(f"{path} is kept as it is{differs}")
 
 
-def _write(text: str, host: Host) -> None:
-    host.write(PATH, text.encode())
-    host.run("systemctl", "try-restart", "--no-block", SERVICE)  # a service that ran without it
+def _write(text: str, paths: MachinePaths, host: Host) -> None:
+    host.write(paths.environment, text.encode())
+    host.run("systemctl", "try-restart", "--no-block", paths.service)  # a service that ran without it
 
 
-def removed(host: Host) -> Finding:
+def removed(paths: MachinePaths, host: Host) -> Finding:
     """Only what setup wrote and nobody changed is removed."""
-    existing = host.read(PATH)
+    path = paths.environment
+    existing = host.read(path)
     if existing is None:
-        return Finding(f"{PATH} is not there")
+        return Finding(f"{path} is not there")
     if _is_untouched(existing):
-        return Finding(f"remove {PATH}", lambda host: host.remove(PATH))
-    return Finding(f"{PATH} was changed by somebody and is kept")
+        return Finding(f"remove {path}", lambda host: host.remove(path))
+    return Finding(f"{path} was changed by somebody and is kept")
 
 
 def _is_untouched(existing: bytes) -> bool:

@@ -51,6 +51,9 @@ class Host(Protocol):
     def remove(self, path: Path) -> None:
         """The file, the link or the whole directory; what is not there is no error."""
 
+    def entries(self, path: Path) -> list[str]:
+        """The names in a directory; none where there is no directory."""
+
     def link(self, path: Path) -> str | None:
         """Where the symbolic link leads; None when there is none."""
 
@@ -110,6 +113,12 @@ class LocalHost:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+    def entries(self, path: Path) -> list[str]:
+        try:
+            return [entry.name for entry in path.iterdir()]
+        except FileNotFoundError:
+            return []
 
     def link(self, path: Path) -> str | None:
         return str(path.readlink()) if path.is_symlink() else None

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Literal
 
 from s3sync_agent.errors import SetupFailed
-from s3sync_agent.layout import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, Site
-from s3sync_agent.setup import aws_settings, steps, web_server
+from s3sync_agent.layout import MachinePaths, Site
+from s3sync_agent.setup import aws_settings, config_file, drain, selinux, steps, web_server
 from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import Distribution
 from s3sync_agent.setup.host import Host
@@ -18,34 +18,47 @@ Outcome = Literal["ok", "would", "done"]
 Tell = Callable[[Outcome, str], None]
 
 
-def to_set_up(distribution: Distribution, site: Site | None, source: str, aws: AwsSettings) -> list[Step]:
+def to_set_up(
+    distribution: Distribution,
+    site: Site | None,
+    source: str,
+    aws: AwsSettings,
+    *,
+    paths: MachinePaths,
+    hosts: Sequence[str] = (),
+) -> list[Step]:
     """What a machine needs. What can fail without having changed anything comes first."""
     return [
         steps.service_manager,
         partial(web_server.installed, distribution),
         partial(steps.user, distribution),
-        *(partial(steps.directory, path, wanted) for path, wanted in steps.DIRECTORIES.items()),
-        partial(steps.selinux, distribution),
-        partial(steps.config, site, source),
-        partial(aws_settings.written, aws),
-        steps.unit,
-        partial(web_server.configured, distribution),
+        *(partial(steps.directory, path, wanted) for path, wanted in steps.directories(paths).items()),
+        partial(selinux.allowed, distribution, paths),
+        partial(config_file.written, paths, site, source),
+        partial(aws_settings.written, aws, paths),
+        partial(steps.unit, paths),
+        drain.installed,
+        partial(web_server.configured, distribution, paths, hosts),
         web_server.started,
-        steps.service,
+        partial(steps.service, paths),
     ]
 
 
-def to_remove(distribution: Distribution) -> list[Step]:
-    """The way back. The releases here are copies of what S3 holds; a configuration that was edited is not."""
+def to_remove(distribution: Distribution, *, paths: MachinePaths) -> list[Step]:
+    """The way back. The releases here are copies of what S3 holds; a configuration that was edited is not.
+
+    What sites share goes with the last of them.
+    """
     return [
-        partial(web_server.removed, distribution),
-        steps.no_service,
-        steps.no_selinux,
-        partial(steps.no_directory, DEFAULT_STATE_DIR),
-        partial(steps.no_directory, DEFAULT_RUN_DIR),
-        aws_settings.removed,
-        steps.no_config,
-        steps.no_user,
+        partial(web_server.removed, distribution, paths),
+        partial(drain.removed, paths),
+        partial(steps.no_service, paths),
+        partial(selinux.no_rules, paths),
+        partial(steps.no_directory, paths.state_dir),
+        partial(steps.no_directory, paths.run_dir),
+        partial(aws_settings.removed, paths),
+        partial(config_file.removed, paths),
+        partial(steps.no_user, paths),
     ]
 
 

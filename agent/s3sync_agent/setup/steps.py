@@ -6,33 +6,20 @@ looking without the doing, and a second run finds nothing to do.
 
 from __future__ import annotations
 
-import json
-import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
 
-from s3sync_agent.errors import ConfigError, SetupFailed
-from s3sync_agent.layout import DEFAULT_CONFIG, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, Site
+from s3sync_agent.errors import SetupFailed
+from s3sync_agent.layout import DEFAULT_CONFIG, DEFAULT_STATE_DIR, MachinePaths, sites_here
 from s3sync_agent.setup.distributions import Distribution
 from s3sync_agent.setup.host import Directory, Host
 
 USER = "s3sync-agent"
-SERVICE = "s3sync-agent.service"
-UNIT = Path("/etc/systemd/system") / SERVICE
 CURRENT = Path("/opt/s3sync-agent/current")
 COMMAND = Path("/opt/s3sync-agent/bin/s3sync-agent")  # what the unit starts
-DIRECTORIES = {
-    DEFAULT_STATE_DIR: Directory(0o755, USER),
-    DEFAULT_CONFIG.parent: Directory(0o755, "root"),
-    DEFAULT_CONFIG.parent / "config.d": Directory(0o755, "root"),
-}
-# nginx may read what bears this type. A file keeps the type it was created with when it is renamed,
-# so staging has it as well.
-SELINUX_TYPE = "httpd_sys_content_t"
-SELINUX_PATHS = tuple(f"{path}(/.*)?" for path in (DEFAULT_STATE_DIR, DEFAULT_RUN_DIR))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,7 @@ def service_manager(host: Host) -> Finding:
     return Finding(f"{COMMAND} is installed")
 
 
-# -------------------------------------------------------------- user, directories, config
+# ---------------------------------------------------------------------- user, directories
 
 
 def user(distribution: Distribution, host: Host) -> Finding:
@@ -85,6 +72,14 @@ def user(distribution: Distribution, host: Host) -> Finding:
     )
 
 
+def directories(paths: MachinePaths) -> dict[Path, Directory]:
+    """In the order in which they have to be made."""
+    configuration = dict.fromkeys(
+        (DEFAULT_CONFIG.parent, paths.config.parent, paths.config.parent / "config.d")
+    )
+    return {paths.state_dir: Directory(0o755, USER)} | dict.fromkeys(configuration, Directory(0o755, "root"))
+
+
 def directory(path: Path, wanted: Directory, host: Host) -> Finding:
     found = host.directory(path)
     if found == wanted:
@@ -96,151 +91,83 @@ def directory(path: Path, wanted: Directory, host: Host) -> Finding:
     )
 
 
-def config_text(site: str, source: str) -> str:
-    """The configuration that setup writes; JSON's strings are TOML's."""
-    return (
-        "# Written by `s3sync-agent setup`, which never changes it again. Other settings: config.d/*.toml.\n"
-        f"site = {json.dumps(site, ensure_ascii=False)}\n"
-        f"source = {json.dumps(source)}\n"
-    )
-
-
-def config(site: Site | None, source: str, host: Host) -> Finding:
-    """An existing file is the operator's: kept, and what differs from the options is told."""
-    existing = host.read(DEFAULT_CONFIG)
-    if existing is None:
-        if site is None:
-            raise ConfigError(
-                f"there is no {DEFAULT_CONFIG} yet", hint="name the site: --site s3://bucket/site"
-            )
-        text = config_text(site.url, source)
-        return Finding(f"write {DEFAULT_CONFIG} for {site.url}", partial(_write_config, text))
-    try:
-        settings = tomllib.loads(existing.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{DEFAULT_CONFIG} cannot be read: {error}", hint="repair or remove it") from error
-    asked = {"source": source} if site is None else {"site": site.url, "source": source}
-    differs = [
-        f"{name} is {json.dumps(settings.get(name), default=str)} there, not {json.dumps(value)}"
-        for name, value in asked.items()
-        if settings.get(name) != value
-    ]
-    return Finding("; ".join([f"{DEFAULT_CONFIG} is kept as it is", *differs]))
-
-
-def _write_config(text: str, host: Host) -> None:
-    host.write(DEFAULT_CONFIG, text.encode())
-    host.run("systemctl", "try-restart", "--no-block", SERVICE)  # a service that ran without any
-
-
-def selinux(distribution: Distribution, host: Host) -> Finding:
-    """nginx may read the state directory and the sign of health. Where SELinux only warns, so do we."""
-    mode = host.ask("getenforce")
-    if not mode.ok or mode.output == "Disabled":
-        return Finding("SELinux is not in force")
-    rules = host.ask("semanage", "fcontext", "--list", "--locallist", "--noheading")
-    if rules.code == 127 and mode.output != "Enforcing":
-        return Finding(
-            f"SELinux is {mode.output.lower()} and semanage is not installed, so files keep their types; "
-            f"before enforcing: {distribution.install_semanage}, and call setup again"
-        )
-    if not rules.ok:
-        raise SetupFailed(f"semanage: {rules.output}", hint=distribution.install_semanage)
-    missing = [path for path in SELINUX_PATHS if not _has_rule(rules.output, path)]
-    if not missing:
-        return Finding(f"SELinux lets nginx read {DEFAULT_STATE_DIR}")
-    return Finding(f"give {DEFAULT_STATE_DIR} the SELinux type {SELINUX_TYPE}", partial(_label, missing))
-
-
-def _has_rule(rules: str, path: str) -> bool:
-    return any(line.startswith(f"{path} ") and f":{SELINUX_TYPE}:" in line for line in rules.splitlines())
-
-
-def _label(paths: Iterable[str], host: Host) -> None:
-    for path in paths:
-        must(host, "semanage", "fcontext", "--add", "--type", SELINUX_TYPE, path)
-    must(host, "restorecon", "-R", str(DEFAULT_STATE_DIR))
-    host.run("restorecon", "-R", str(DEFAULT_RUN_DIR))  # made by the first start
-
-
 # ------------------------------------------------------------------------------ service
 
 
-def shipped_unit() -> bytes:
-    return (resources.files("s3sync_agent") / "data" / "systemd" / SERVICE).read_bytes()
+def shipped_unit(name: str) -> bytes:
+    return (resources.files("s3sync_agent") / "data" / "systemd" / name).read_bytes()
 
 
-def unit(host: Host) -> Finding:
-    same = host.read(UNIT) == shipped_unit()
-    stale = host.ask("systemctl", "show", "--property=NeedDaemonReload", "--value", SERVICE).output == "yes"
-    if same and not stale:
-        return Finding(f"{UNIT} is up to date")
-    return Finding(f"{'load' if same else 'install'} {UNIT}", _install_unit)
+def needs_reload(service: str, host: Host) -> bool:
+    """Whether systemd still has another text of the service than the disk."""
+    return host.ask("systemctl", "show", "--property=NeedDaemonReload", "--value", service).output == "yes"
 
 
-def _install_unit(host: Host) -> None:
-    host.write(UNIT, shipped_unit())
+def unit(paths: MachinePaths, host: Host) -> Finding:
+    same = host.read(paths.unit) == shipped_unit(paths.unit.name)
+    if same and not needs_reload(paths.service, host):
+        return Finding(f"{paths.unit} is up to date")
+    return Finding(f"{'load' if same else 'install'} {paths.unit}", partial(_install_unit, paths))
+
+
+def _install_unit(paths: MachinePaths, host: Host) -> None:
+    host.write(paths.unit, shipped_unit(paths.unit.name))
     must(host, "systemctl", "daemon-reload")
-    must(host, "systemctl", "try-restart", "--no-block", SERVICE)
+    must(host, "systemctl", "try-restart", "--no-block", paths.service)
 
 
-def service(host: Host) -> Finding:
+def service(paths: MachinePaths, host: Host) -> Finding:
     """Enabled, started, running from the current bundle. Not waited for: a first tick may be long."""
-    enabled = host.ask("systemctl", "is-enabled", SERVICE).ok
-    active = host.ask("systemctl", "is-active", SERVICE).output in {"active", "activating", "reloading"}
-    if active and _runs_another_version(host):
-        return Finding(f"restart {SERVICE} with the version installed now", _restart)
+    enabled = host.ask("systemctl", "is-enabled", paths.service).ok
+    active = host.ask("systemctl", "is-active", paths.service).output in {"active", "activating", "reloading"}
+    if active and _runs_another_version(paths, host):
+        return Finding(
+            f"restart {paths.service} with the version installed now", partial(_begin, "restart", paths)
+        )
     if enabled and active:
-        return Finding(f"{SERVICE} is enabled and started")
-    return Finding(f"enable and start {SERVICE}", _start)
+        return Finding(f"{paths.service} is enabled and started")
+    return Finding(f"enable and start {paths.service}", partial(_begin, "start", paths))
 
 
-def _runs_another_version(host: Host) -> bool:
+def _runs_another_version(paths: MachinePaths, host: Host) -> bool:
     """The interpreter's path is in the command line, and each bundle has its own."""
     home = host.link(CURRENT)
-    pid = host.ask("systemctl", "show", "--property=MainPID", "--value", SERVICE).output
+    pid = host.ask("systemctl", "show", "--property=MainPID", "--value", paths.service).output
     running = (host.read(Path("/proc") / pid / "cmdline") or b"") if pid.isdecimal() and pid != "0" else b""
     if home is None or not running:
         return False
     return not running.startswith(f"{CURRENT.parent / home}/".encode())
 
 
-def _restart(host: Host) -> None:
-    must(host, "systemctl", "enable", SERVICE)
-    must(host, "systemctl", "restart", "--no-block", SERVICE)
-
-
-def _start(host: Host) -> None:
-    must(host, "systemctl", "enable", SERVICE)
-    must(host, "systemctl", "start", "--no-block", SERVICE)
+def _begin(verb: str, paths: MachinePaths, host: Host) -> None:
+    must(host, "systemctl", "enable", paths.service)
+    must(host, "systemctl", verb, "--no-block", paths.service)
 
 
 # -------------------------------------------------------------------------------- removal
 
 
-def no_service(host: Host) -> Finding:
-    if host.read(UNIT) is None:
-        return Finding(f"{UNIT} is not there")
-    return Finding(f"stop {SERVICE} and remove {UNIT}", _remove_service)
+def others(paths: MachinePaths, host: Host) -> set[str]:
+    """The names of the other sites of this machine; "" is the one without."""
+    return sites_here(host.entries(DEFAULT_STATE_DIR.parent)) - {paths.name}
 
 
-def _remove_service(host: Host) -> None:
-    must(host, "systemctl", "disable", "--now", SERVICE)
-    host.remove(UNIT)
-    must(host, "systemctl", "daemon-reload")
+def no_service(paths: MachinePaths, host: Host) -> Finding:
+    """The unit goes with the last site that needs it."""
+    if host.read(paths.unit) is None:
+        return Finding(f"{paths.unit} is not there")
+    needed = bool(paths.name and others(paths, host) - {""})
+    if needed and not host.ask("systemctl", "is-enabled", paths.service).ok:
+        return Finding(f"{paths.service} is not enabled")
+    says = f"stop {paths.service}" if needed else f"stop {paths.service} and remove {paths.unit}"
+    return Finding(says, partial(_remove_service, paths, keep_unit=needed))
 
 
-def no_selinux(host: Host) -> Finding:
-    rules = host.ask("semanage", "fcontext", "--list", "--locallist", "--noheading")
-    there = [path for path in SELINUX_PATHS if rules.ok and _has_rule(rules.output, path)]
-    if not there:
-        return Finding("no SELinux rule of setup is there")
-
-    def remove(host: Host) -> None:
-        for path in there:
-            must(host, "semanage", "fcontext", "--delete", path)
-
-    return Finding("remove the SELinux rules", remove)
+def _remove_service(paths: MachinePaths, host: Host, *, keep_unit: bool) -> None:
+    must(host, "systemctl", "disable", "--now", paths.service)
+    if not keep_unit:
+        host.remove(paths.unit)
+        must(host, "systemctl", "daemon-reload")
 
 
 def no_directory(path: Path, host: Host) -> Finding:
@@ -249,28 +176,9 @@ def no_directory(path: Path, host: Host) -> Finding:
     return Finding(f"remove {path}", lambda host: host.remove(path))
 
 
-def no_config(host: Host) -> Finding:
-    """Only what setup wrote and nobody changed is removed."""
-    existing = host.read(DEFAULT_CONFIG)
-    if existing is None:
-        return Finding(f"{DEFAULT_CONFIG} is not there")
-    try:
-        settings = tomllib.loads(existing.decode())
-        untouched = config_text(settings["site"], settings["source"]).encode() == existing
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError):
-        untouched = False
-    if untouched:
-        return Finding(f"remove {DEFAULT_CONFIG}", _remove_config)
-    return Finding(f"{DEFAULT_CONFIG} was changed by somebody and is kept")
-
-
-def _remove_config(host: Host) -> None:
-    host.remove(DEFAULT_CONFIG)
-    folder = DEFAULT_CONFIG.parent
-    must(host, "rmdir", "--ignore-fail-on-non-empty", str(folder / "config.d"), str(folder))
-
-
-def no_user(host: Host) -> Finding:
+def no_user(paths: MachinePaths, host: Host) -> Finding:
     if not host.ask("getent", "passwd", USER).ok:
         return Finding(f"there is no user {USER}")
+    if others(paths, host):
+        return Finding(f"user {USER} stays for the other sites")
     return Finding(f"remove user and group {USER}", lambda host: must(host, "userdel", USER))

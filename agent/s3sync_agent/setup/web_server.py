@@ -6,19 +6,22 @@ All of it or, when nginx objects, nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from s3sync_agent import nginx
-from s3sync_agent.errors import SetupFailed
+from s3sync_agent.errors import ConfigError, SetupFailed
+from s3sync_agent.layout import MachinePaths
 from s3sync_agent.setup.distributions import Distribution
 from s3sync_agent.setup.host import Host
 from s3sync_agent.setup.steps import Finding, must
 
-SITE_CONF = Path("/etc/nginx/conf.d/s3sync.conf")
+SITE_CONF = MachinePaths().nginx
 MAIN_CONF = Path("/etc/nginx/nginx.conf")
 DEFAULT_SITE = Path("/etc/nginx/sites-enabled/default")
 DEFAULT_SITE_TARGET = "/etc/nginx/sites-available/default"
+_OURS = re.compile(r"s3sync(?:-[a-z0-9-]+)?\.conf\Z")
 _MARK = "#s3sync# "
 _SERVER = re.compile(r"^[ \t]*server\s*\{", re.MULTILINE)
 _LISTENS_ON_80 = re.compile(r"^\s*listen\s+(?:\S+:)?80\b", re.MULTILINE)
@@ -62,21 +65,41 @@ def installed(distribution: Distribution, host: Host) -> Finding:
     return Finding("nginx is installed")
 
 
-def configured(distribution: Distribution, host: Host) -> Finding:
-    wanted = {SITE_CONF: nginx.shipped().encode()}
+def site_conf(paths: MachinePaths, hosts: Sequence[str]) -> str:
+    """The whole of nginx's part in one site; its hosts are those of a site with a name."""
+    if not paths.name:
+        return nginx.shipped()
+    return nginx.render(
+        state_dir=paths.state_dir,
+        run_dir=paths.run_dir,
+        listen="80",
+        access_log=paths.access_log,
+        name=paths.name,
+        hosts=hosts,
+    )
+
+
+def configured(distribution: Distribution, paths: MachinePaths, hosts: Sequence[str], host: Host) -> Finding:
+    if paths.name and not hosts:
+        hosts = nginx.hosts_of((host.read(paths.nginx) or b"").decode(errors="replace"))
+        if not hosts:
+            raise ConfigError(
+                f"there is no {paths.nginx} yet", hint="name what it answers: --host blog.example.com"
+            )
+    wanted = {paths.nginx: site_conf(paths, hosts).encode()}
     main = _main(host)
     if distribution.default_server == "in nginx.conf":
         wanted[MAIN_CONF] = without_default_server(main).encode(errors="surrogateescape")
     changes = {path: content for path, content in wanted.items() if host.read(path) != content}
     default_site = host.link(DEFAULT_SITE)
     if not changes and default_site is None:
-        return Finding(f"{SITE_CONF} is up to date")
-    parts = [f"write {SITE_CONF}"] if SITE_CONF in changes else []
+        return Finding(f"{paths.nginx} is up to date")
+    parts = [f"write {paths.nginx}"] if paths.nginx in changes else []
     if MAIN_CONF in changes or default_site is not None:
         parts.append(f"switch {distribution.name}'s default server off")
     # A file there, instead of the link, is somebody's own; when it contradicts, nginx says so.
     gone = DEFAULT_SITE if default_site is not None else None
-    return Finding(" and ".join(parts), partial(_change, changes, remove=gone))
+    return Finding(" and ".join(parts), partial(_change, changes, remove=gone, hosts=hosts))
 
 
 def started(host: Host) -> Finding:
@@ -89,10 +112,12 @@ def started(host: Host) -> Finding:
     )
 
 
-def removed(distribution: Distribution, host: Host) -> Finding:
-    """Ours out, the distribution's default server back."""
-    if host.read(SITE_CONF) is None:
-        return Finding(f"{SITE_CONF} is not there")
+def removed(distribution: Distribution, paths: MachinePaths, host: Host) -> Finding:
+    """Ours out; with the last of ours the distribution's default server comes back."""
+    if host.read(paths.nginx) is None:
+        return Finding(f"{paths.nginx} is not there")
+    if any(_OURS.match(name) for name in set(host.entries(paths.nginx.parent)) - {paths.nginx.name}):
+        return Finding(f"remove {paths.nginx}", partial(_change, {}, remove=paths.nginx))
     changes = {}
     if distribution.default_server == "in nginx.conf" and _MARK in (main := _main(host)):
         changes[MAIN_CONF] = with_default_server(main).encode(errors="surrogateescape")
@@ -100,8 +125,8 @@ def removed(distribution: Distribution, host: Host) -> Finding:
         distribution.default_server == "in sites-enabled" and host.read(Path(DEFAULT_SITE_TARGET)) is not None
     )
     return Finding(
-        f"remove {SITE_CONF} and switch {distribution.name}'s default server on",
-        partial(_change, changes, remove=SITE_CONF, link_back=back),
+        f"remove {paths.nginx} and switch {distribution.name}'s default server on",
+        partial(_change, changes, remove=paths.nginx, link_back=back),
     )
 
 
@@ -110,8 +135,18 @@ def _main(host: Host) -> str:
     return (host.read(MAIN_CONF) or b"").decode(errors="surrogateescape")
 
 
-def _change(changes: dict[Path, bytes], host: Host, *, remove: Path | None, link_back: bool = False) -> None:
-    """Change files, let nginx check them, then let the running nginx take them. Raises SetupFailed."""
+def _change(
+    changes: dict[Path, bytes],
+    host: Host,
+    *,
+    remove: Path | None,
+    link_back: bool = False,
+    hosts: Sequence[str] = (),
+) -> None:
+    """Change files, let nginx check them, then let the running nginx take them. Raises SetupFailed.
+
+    `hosts` must not be another server's already.
+    """
     touched = [*changes, *([remove] if remove else []), *([DEFAULT_SITE] if link_back else [])]
     before = {path: (host.link(path), host.read(path)) for path in touched}
     try:
@@ -122,7 +157,10 @@ def _change(changes: dict[Path, bytes], host: Host, *, remove: Path | None, link
         if link_back and host.link(DEFAULT_SITE) is None:
             host.make_link(DEFAULT_SITE, DEFAULT_SITE_TARGET)
         checked = host.ask("nginx", "-t")
-        fault = "" if checked.ok else checked.output or "nginx -t gave no message"
+        # Of two servers with one name nginx takes the first, and only warns.
+        taken = any(f'conflicting server name "{name}"' in checked.output for name in hosts)
+        refused = taken or not checked.ok
+        fault = (checked.output or "nginx -t gave no message") if refused else ""
     except OSError as error:
         fault = str(error)
     if fault:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -39,6 +40,35 @@ def test_only_looking_needs_no_root(host: MemoryHost, monkeypatch: pytest.Monkey
     code, told, _ = setup("--site", "s3://bucket/site", "--dry-run")
     assert (code, host.ran) == (0, [])
     assert "would  create user and group s3sync-agent\n" in told
+
+
+def test_a_second_site_has_a_name_and_hosts_and_is_removed_by_its_name(host: MemoryHost) -> None:
+    assert setup("--site", "s3://bucket/site")[0] == 0
+    code, told, _ = setup(
+        "--site", "s3://bucket/blog", "--name", "blog", "--host", "a.example.com", "--host", "b.a"
+    )
+    assert code == 0
+    assert " done  enable and start s3sync-agent@blog.service\n" in told
+    assert b"server_name a.example.com b.a;" in host.files[Path("/etc/nginx/conf.d/s3sync-blog.conf")]
+    code, told, _ = setup("--remove", "--name", "blog")
+    assert " done  remove /var/lib/s3sync-agent-blog\n" in told
+    assert host.active == {"s3sync-agent.service", "nginx.service"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("--host", "a.example.com"), "a site without a name answers to every host"),
+        (("--name", "Blog", "--host", "a.example.com"), "'Blog' cannot be the name of a site here"),
+        (("--name", "blog", "--host", "a;b"), "'a;b' is no host name"),
+    ],
+)
+def test_a_wrong_name_or_host_is_refused_before_anything_is_done(
+    host: MemoryHost, arguments: tuple[str, ...], fault: str
+) -> None:
+    code, told, errors = setup("--site", "s3://bucket/site", *arguments)
+    assert (code, told, host.ran, host.writes) == (2, "", [], 0)
+    assert errors.startswith(f"error: {fault}\nhint: ")
 
 
 def test_what_nginx_said_is_shown_without_its_control_characters(host: MemoryHost) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -461,6 +462,32 @@ def test_an_immutable_file_whose_bytes_changed_is_refused_with_the_way_out(
     assert not exists(bucket, "v2")
     run(bucket, root, "v2", mutable=["assets/app-*.js"])
     assert exists(bucket, "v2")
+
+
+def test_a_copy_that_was_compressed_anew_may_differ_from_what_is_live(
+    bucket: MemoryBucket, root: Path
+) -> None:
+    copy = root / "assets/app-4f9a1c3e.js.gz"
+    content = (root / "assets/app-4f9a1c3e.js").read_bytes()
+    copy.write_bytes(gzip.compress(content, mtime=1))
+    make_live(bucket, run(bucket, root))
+    copy.write_bytes(gzip.compress(content, mtime=2))
+    run(bucket, root, "v2")
+    entries = load_manifest(bucket, SITE, "v2").manifest.files
+    assert {entry.path for entry in entries if entry.immutable} == {
+        "assets/app-4f9a1c3e.js", "assets/app-4f9a1c3e.js.gz",
+    }  # fmt: skip
+
+
+def test_a_compressed_file_without_its_original_is_refused_like_any_other(
+    bucket: MemoryBucket, root: Path
+) -> None:
+    copy = root / "assets/data-4f9a1c3e.csv.gz"
+    copy.write_bytes(gzip.compress(b"1", mtime=1))
+    make_live(bucket, run(bucket, root))
+    copy.write_bytes(gzip.compress(b"1", mtime=2))
+    with pytest.raises(ReleaseRefused, match=r"data-4f9a1c3e\.csv\.gz"):
+        run(bucket, root, "v2")
 
 
 def test_the_baseline_counts_like_what_is_live(bucket: MemoryBucket, root: Path) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from s3sync_agent.errors import SetupFailed
+from s3sync_agent.layout import MachinePaths, Site
 from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import detect
 from s3sync_agent.setup.host import Directory, Ran
 from s3sync_agent.setup.plan import Outcome, go_through, to_remove, to_set_up
-from s3sync_agent.setup.steps import COMMAND, SERVICE
+from s3sync_agent.setup.steps import COMMAND
 from tests.releases import SITE
 
+SERVICE = "s3sync-agent.service"
 AMAZON_NGINX = """\
 user nginx;
 http {
@@ -57,7 +59,7 @@ class MemoryHost:
         self.selinux = ""
         self.semanage = True
         self.nginx_says = ""
-        self.need_reload = "no"
+        self.stale: set[str] = set()
         self.main_pid = "0"
         self.ran: list[str] = []
         self.writes = 0
@@ -72,8 +74,8 @@ class MemoryHost:
                 return Ran(0 if name in self.enabled else 1, "")
             case ("systemctl", "is-active", name):
                 return Ran(0, "active") if name in self.active else Ran(3, "inactive")
-            case ("systemctl", "show", "--property=NeedDaemonReload", *_):
-                return Ran(0, self.need_reload)
+            case ("systemctl", "show", "--property=NeedDaemonReload", "--value", name):
+                return Ran(0, "yes" if name in self.stale else "no")
             case ("systemctl", "show", "--property=MainPID", *_):
                 return Ran(0, self.main_pid)
             case ("getenforce",):
@@ -109,8 +111,12 @@ class MemoryHost:
                 self.enabled.add(name)
             case ("systemctl", "start", "--no-block", name):
                 self.active.add(name)
+            case ("rmdir", "--ignore-fail-on-non-empty", *paths):
+                for path in paths:
+                    if not any(file.is_relative_to(path) for file in self.files):
+                        self.directories.pop(Path(path), None)
             case ("systemctl", "daemon-reload"):
-                self.need_reload = "no"
+                self.stale = set()
             case ("semanage", "fcontext", "--add", "--type", kind, path):
                 self.rules.append(f"{path}      all files      system_u:object_r:{kind}:s0")
             case ("semanage", "fcontext", "--delete", path):
@@ -130,6 +136,10 @@ class MemoryHost:
         self.files.pop(path, None)
         self.links.pop(path, None)
         self.directories.pop(path, None)
+
+    def entries(self, path: Path) -> list[str]:
+        there = (*self.files, *self.links, *self.directories)
+        return sorted({one.relative_to(path).parts[0] for one in there if path in one.parents})
 
     def link(self, path: Path) -> str | None:
         return self.links.get(path)
@@ -191,16 +201,26 @@ def host(request: pytest.FixtureRequest) -> MemoryHost:
 REGION = AwsSettings(region="eu-central-1")
 
 
+ONLY_SITE = MachinePaths()
+
+
 def set_up(
-    host: MemoryHost, *, dry_run: bool = False, remove: bool = False, aws: AwsSettings = REGION
+    host: MemoryHost,
+    *,
+    dry_run: bool = False,
+    remove: bool = False,
+    aws: AwsSettings = REGION,
+    site: Site | None = SITE,
+    paths: MachinePaths = ONLY_SITE,
+    hosts: Sequence[str] = (),
 ) -> list[tuple[Outcome, str]]:
     """What was told, step by step."""
     told: list[tuple[Outcome, str]] = []
     distribution = detect(host)
-    plan = to_remove(distribution) if remove else to_set_up(distribution, SITE, "pointer", aws)
+    if remove:
+        plan = to_remove(distribution, paths=paths)
+    else:
+        plan = to_set_up(distribution, site, "pointer", aws, paths=paths, hosts=hosts)
     count = go_through(plan, host, lambda outcome, text: told.append((outcome, text)), dry_run=dry_run)
     assert count == sum(outcome != "ok" for outcome, _ in told)
     return told
-
-
-__all__ = ["SERVICE", "MemoryHost", "set_up"]

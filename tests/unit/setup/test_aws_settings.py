@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from s3sync_agent.errors import ConfigError
-from s3sync_agent.setup.aws_settings import PATH, AwsSettings
-from s3sync_agent.setup.steps import SERVICE, shipped_unit
-from tests.unit.setup.conftest import MemoryHost, set_up
+from s3sync_agent.setup.aws_settings import AwsSettings
+from s3sync_agent.setup.steps import shipped_unit
+from tests.unit.setup.conftest import SERVICE, MemoryHost, set_up
+
+PATH = Path("/etc/s3sync-agent/environment")
 
 ELSEWHERE = AwsSettings(region="us-east-1", endpoint_url="http://10.77.0.1:8633")
 
@@ -17,7 +21,7 @@ def values(host: MemoryHost) -> list[str]:
 def test_region_and_endpoint_are_written_where_the_unit_reads_them(host: MemoryHost) -> None:
     set_up(host, aws=ELSEWHERE)
     assert values(host) == ["AWS_DEFAULT_REGION=us-east-1", "AWS_ENDPOINT_URL=http://10.77.0.1:8633"]
-    assert f"\nEnvironmentFile=-{PATH}\n".encode() in shipped_unit()
+    assert f"\nEnvironmentFile=-{PATH}\n".encode() in shipped_unit(SERVICE)
 
 
 def test_without_any_nothing_is_written(host: MemoryHost) -> None:

@@ -8,16 +8,16 @@ import pytest
 
 from s3sync_agent import nginx
 from s3sync_agent.errors import ConfigError, SetupFailed
-from s3sync_agent.setup.aws_settings import AwsSettings
+from s3sync_agent.setup.config_file import config_text
 from s3sync_agent.setup.distributions import BY_ID, detect
 from s3sync_agent.setup.host import Directory
-from s3sync_agent.setup.plan import go_through, to_set_up
-from s3sync_agent.setup.steps import CURRENT, SERVICE, UNIT, config_text, shipped_unit
+from s3sync_agent.setup.steps import CURRENT, shipped_unit
 from s3sync_agent.setup.web_server import with_default_server, without_default_server
 from tests.releases import SITE
-from tests.unit.setup.conftest import AMAZON_NGINX, DEBIAN_NGINX, MemoryHost, set_up
+from tests.unit.setup.conftest import AMAZON_NGINX, DEBIAN_NGINX, ONLY_SITE, SERVICE, MemoryHost, set_up
 
 CONFIG = Path("/etc/s3sync-agent/config.toml")
+UNIT = Path("/etc/systemd/system/s3sync-agent.service")
 STATE = Path("/var/lib/s3sync-agent")
 OURS = Path("/etc/nginx/conf.d/s3sync.conf")
 MAIN = Path("/etc/nginx/nginx.conf")
@@ -36,7 +36,7 @@ def test_a_bare_machine_gets_everything(host: MemoryHost) -> None:
     assert "done" in outcomes(told)
     assert host.users == {"s3sync-agent"}
     assert host.directories[STATE] == Directory(0o755, "s3sync-agent")
-    assert host.files[UNIT] == shipped_unit()
+    assert host.files[UNIT] == shipped_unit(SERVICE)
     assert host.files[OURS] == nginx.shipped().encode()
     assert tomllib.loads(host.files[CONFIG].decode()) == {"site": SITE.url, "source": "pointer"}
     assert {SERVICE, "nginx.service"} == host.enabled == host.active
@@ -62,11 +62,6 @@ def test_removing_gives_the_machine_back_as_it_was(host: MemoryHost) -> None:
     before = host.state()
     set_up(host)
     set_up(host, remove=True)
-    host.directories = {
-        path: found
-        for path, found in host.directories.items()
-        if path.parts[:3] != ("/", "etc", "s3sync-agent")
-    }  # by rmdir
     host.enabled.discard("nginx.service")
     host.active.discard("nginx.service")
     if DEFAULT_SITE in host.links:  # Debian starts it itself
@@ -111,7 +106,7 @@ def test_the_agent_has_to_be_installed_before(host: MemoryHost) -> None:
 
 
 def test_what_the_unit_starts_is_what_setup_looks_for() -> None:
-    assert b"\nExecStart=/opt/s3sync-agent/bin/s3sync-agent run\n" in shipped_unit()
+    assert b"\nExecStart=/opt/s3sync-agent/bin/s3sync-agent run\n" in shipped_unit(SERVICE)
 
 
 # ------------------------------------------------------------------------ distributions
@@ -173,11 +168,9 @@ def test_an_existing_configuration_is_kept_and_differences_are_told(host: Memory
 
 def test_without_a_site_and_without_a_configuration_it_asks_for_one(host: MemoryHost) -> None:
     with pytest.raises(ConfigError, match=r"there is no /etc/s3sync-agent/config\.toml yet"):
-        go_through(
-            to_set_up(detect(host), None, "pointer", AwsSettings()), host, lambda *_: None, dry_run=False
-        )
-    host.files[CONFIG] = config_text(SITE.url, "pointer").encode()
-    go_through(to_set_up(detect(host), None, "pointer", AwsSettings()), host, lambda *_: None, dry_run=False)
+        set_up(host, site=None)
+    host.files[CONFIG] = config_text(SITE.url, "pointer", ONLY_SITE).encode()
+    set_up(host, site=None)
     assert SERVICE in host.active
 
 
@@ -189,7 +182,7 @@ def test_a_configuration_that_is_no_toml_is_named_and_not_replaced(host: MemoryH
 
 @pytest.mark.parametrize("site", ["s3://b/it's", 's3://b/say "hi"', "s3://b/größe", "s3://b/\U0001f600"])
 def test_any_site_survives_being_written_down(site: str) -> None:
-    assert tomllib.loads(config_text(site, "pointer"))["site"] == site
+    assert tomllib.loads(config_text(site, "pointer", ONLY_SITE))["site"] == site
 
 
 # ------------------------------------------------------------------------------ service
@@ -200,13 +193,13 @@ def test_a_changed_unit_is_installed_and_the_service_restarted(host: MemoryHost)
     host.files[UNIT] = b"[Unit]\n"
     host.ran = []
     set_up(host)
-    assert host.files[UNIT] == shipped_unit()
+    assert host.files[UNIT] == shipped_unit(SERVICE)
     assert host.ran == ["systemctl daemon-reload", f"systemctl try-restart --no-block {SERVICE}"]
 
 
 def test_a_unit_that_systemd_has_not_read_again_is_loaded(host: MemoryHost) -> None:
     set_up(host)
-    host.need_reload = "yes"
+    host.stale = {SERVICE}
     assert ("done", f"load {UNIT}") in set_up(host)
 
 
