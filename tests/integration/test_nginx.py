@@ -108,10 +108,6 @@ def test_without_a_404_page_nginx_answers_with_its_own(instance: Instance) -> No
     assert answer.headers["cache-control"] == "no-cache"
 
 
-def test_nothing_is_served_before_the_first_release(instance: Instance) -> None:
-    assert instance.get("/").status == 404
-
-
 @pytest.mark.parametrize("path", ["/.hidden", "/.git/config", "/.git/", "/docs/.env", "/.well-known/.secret"])
 def test_names_that_start_with_a_dot_are_not_served(site: Instance, path: str) -> None:
     answer = site.get(path)
@@ -239,6 +235,14 @@ def test_health_needs_a_live_release_and_the_agents_word(instance: Instance) -> 
     assert seen == [503, 503, 200, 503]
 
 
+@pytest.mark.parametrize("path", ["/", "/index.html", "/assets/app-59d1c78c.js", "/404.html", "/nowhere"])
+def test_without_a_release_nobody_is_told_that_something_does_not_exist(
+    instance: Instance, path: str
+) -> None:
+    answer = instance.get(path)
+    assert (answer.status, answer.headers["cache-control"]) == (503, "no-cache")
+
+
 def test_a_live_link_that_leads_nowhere_is_not_healthy(instance: Instance) -> None:
     (instance.run_dir / "healthy").touch()
     instance.swap(ONE)
@@ -340,7 +344,7 @@ def test_only_the_named_values_differ_from_what_instances_get(tmp_path: Path) ->
     )
     assert rendered != shipped
     assert back == shipped
-    assert rendered.count(str(tmp_path)) == 4
+    assert rendered.count(str(tmp_path)) == 5
 
 
 @pytest.mark.parametrize("name", ['with"quote', "with$dollar", "with\\backslash", "with\nline"])

@@ -31,6 +31,7 @@ def to_set_up(
     return [
         steps.service_manager,
         partial(web_server.installed, distribution),
+        steps.command,
         partial(steps.user, distribution),
         *(partial(steps.directory, path, wanted) for path, wanted in steps.directories(paths).items()),
         partial(selinux.allowed, distribution, paths),
@@ -59,6 +60,7 @@ def to_remove(distribution: Distribution, *, paths: MachinePaths) -> list[Step]:
         partial(aws_settings.removed, paths),
         partial(config_file.removed, paths),
         partial(steps.no_user, paths),
+        partial(steps.no_command, paths),
     ]
 
 

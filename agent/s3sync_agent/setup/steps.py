@@ -20,6 +20,7 @@ from s3sync_agent.setup.host import Directory, Host
 USER = "s3sync-agent"
 CURRENT = Path("/opt/s3sync-agent/current")
 COMMAND = Path("/opt/s3sync-agent/bin/s3sync-agent")  # what the unit starts
+ON_PATH = Path("/usr/local/bin/s3sync-agent")  # what operators type
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,16 @@ def service_manager(host: Host) -> Finding:
             hint="install the agent first: python3.12 s3sync-agent-….pyz",
         )
     return Finding(f"{COMMAND} is installed")
+
+
+def command(host: Host) -> Finding:
+    """Something of somebody else's under that name stays; the service does not need ours."""
+    target = host.link(ON_PATH)
+    if target == str(COMMAND):
+        return Finding(f"{ON_PATH} is there")
+    if target is not None or host.read(ON_PATH) is not None:
+        return Finding(f"{ON_PATH} is not ours and is kept")
+    return Finding(f"link {ON_PATH} to {COMMAND}", lambda host: host.make_link(ON_PATH, str(COMMAND)))
 
 
 # ---------------------------------------------------------------------- user, directories
@@ -174,6 +185,14 @@ def no_directory(path: Path, host: Host) -> Finding:
     if host.directory(path) is None:
         return Finding(f"{path} is not there")
     return Finding(f"remove {path}", lambda host: host.remove(path))
+
+
+def no_command(paths: MachinePaths, host: Host) -> Finding:
+    if host.link(ON_PATH) != str(COMMAND):
+        return Finding(f"{ON_PATH} is not there")
+    if others(paths, host):
+        return Finding(f"{ON_PATH} stays for the other sites")
+    return Finding(f"remove {ON_PATH}", lambda host: host.remove(ON_PATH))
 
 
 def no_user(paths: MachinePaths, host: Host) -> Finding:

@@ -11,7 +11,7 @@ from s3sync_agent.errors import ConfigError, SetupFailed
 from s3sync_agent.setup.config_file import config_text
 from s3sync_agent.setup.distributions import BY_ID, detect
 from s3sync_agent.setup.host import Directory
-from s3sync_agent.setup.steps import CURRENT, shipped_unit
+from s3sync_agent.setup.steps import CURRENT, ON_PATH, shipped_unit
 from s3sync_agent.setup.web_server import with_default_server, without_default_server
 from tests.releases import SITE
 from tests.unit.setup.conftest import AMAZON_NGINX, DEBIAN_NGINX, ONLY_SITE, SERVICE, MemoryHost, set_up
@@ -107,6 +107,17 @@ def test_the_agent_has_to_be_installed_before(host: MemoryHost) -> None:
 
 def test_what_the_unit_starts_is_what_setup_looks_for() -> None:
     assert b"\nExecStart=/opt/s3sync-agent/bin/s3sync-agent run\n" in shipped_unit(SERVICE)
+
+
+def test_operators_find_the_command_and_somebody_elses_stays(host: MemoryHost) -> None:
+    set_up(host)
+    assert host.links[ON_PATH] == "/opt/s3sync-agent/bin/s3sync-agent"
+    set_up(host, remove=True)
+    assert ON_PATH not in host.links
+    host.links[ON_PATH] = "/home/me/.venv/bin/s3sync-agent"
+    assert ("ok", f"{ON_PATH} is not ours and is kept") in set_up(host)
+    set_up(host, remove=True)
+    assert host.links[ON_PATH] == "/home/me/.venv/bin/s3sync-agent"
 
 
 # ------------------------------------------------------------------------ distributions
@@ -259,7 +270,7 @@ def test_every_way_of_listening_on_port_80_is_seen(listen: str) -> None:
 def test_what_nginx_refuses_is_put_back_to_the_byte(host: MemoryHost) -> None:
     host.nginx_says = '[emerg] "gzip" directive is duplicate in /etc/nginx/conf.d/mine.conf:3'
     before = {path: content for path, content in host.files.items() if path.is_relative_to("/etc/nginx")}
-    links = dict(host.links)
+    links = dict(host.links) | {ON_PATH: "/opt/s3sync-agent/bin/s3sync-agent"}
     with pytest.raises(SetupFailed, match=r"(?s)everything was put back.*directive is duplicate"):
         set_up(host)
     assert before == {p: content for p, content in host.files.items() if p.is_relative_to("/etc/nginx")}

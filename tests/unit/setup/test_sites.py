@@ -28,7 +28,8 @@ def add(host: MemoryHost, paths: MachinePaths) -> list[tuple[str, str]]:
 
 def has_default_server(host: MemoryHost) -> bool:
     active = [line for line in host.files[Path("/etc/nginx/nginx.conf")].splitlines() if b"#" not in line]
-    return bool(host.links) or any(b"listen       80;" in line for line in active)
+    debian = Path("/etc/nginx/sites-enabled/default") in host.links
+    return debian or any(b"listen       80;" in line for line in active)
 
 
 def test_a_site_with_a_name_has_its_own_places_service_and_server(host: MemoryHost) -> None:
