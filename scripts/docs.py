@@ -116,9 +116,9 @@ Asked over HTTP, by a Prometheus (or an agent of one) on the same machine:
 metrics_listen = "127.0.0.1:9151"
 ```
 
-Only loopback addresses: who wants the numbers elsewhere puts something in front that knows who may ask. Any path
-answers. A client has 5 s, eight are served at once, and when there are more, the one that has been there longest
-is cut off.
+Only loopback addresses: who wants the numbers elsewhere puts something in front that knows who may ask. Any
+path answers. A client has 5 s, eight are served at once, and when there are more, the one that has been there
+longest is cut off.
 
 Or through node_exporter, which reads files:
 
@@ -126,12 +126,13 @@ Or through node_exporter, which reads files:
 metrics_textfile = "/run/s3sync-agent/s3sync.prom"
 ```
 
-The agent's unit may write nothing but `/run/s3sync-agent` and `/var/lib/s3sync-agent`, so node_exporter has to look
-there: `--collector.textfile.directory=/run/s3sync-agent`. The flag takes one directory or a glob, since pull request
-3135 of node_exporter (2024) also several times; where an older one reads another directory already, a link
-there does it: `ln -s /run/s3sync-agent/s3sync.prom` (a name that ends in `.prom` is all it asks for). The file is
-replaced at every change and every 15 s, can be read by everybody, and is removed when the agent ends.
-`node_textfile_mtime_seconds` tells the age of one whose agent was killed.
+The agent's unit may write nothing but `/run/s3sync-agent` and `/var/lib/s3sync-agent`, so node_exporter has
+to look there: `--collector.textfile.directory=/run/s3sync-agent`. The flag takes one directory or a glob,
+and since its pull request 3135 (2024) it can be given several times. Where an older node_exporter reads
+another directory already, a link there does it (`ln -s /run/s3sync-agent/s3sync.prom .`): it asks for
+nothing but a name that ends in `.prom`. The file is replaced at every change and every 15 s, everybody may
+read it, and it is removed when the agent ends. `node_textfile_mtime_seconds` tells the age of one whose
+agent was killed.
 
 Rules to begin with:
 
@@ -168,12 +169,12 @@ statistics tell what matters of many:
 |---|---|
 | How far is the last one behind? | `Maximum` of `BehindSeconds` |
 | Do all see the same pointer? | `Minimum` and `Maximum` of `Sequence` are equal |
-| How many are alive? | `SampleCount` of `Alive` in a minute; an alarm on it treats missing data as breaching |
+| How many are alive? | `SampleCount` of `Alive` in a minute; its alarm treats missing data as breaching |
 | How many releases went live on how many? | `Sum` of `Activations` |
 
-Counters are sent as what was added since the last success; when an answer is lost, that counts twice. How long
-something took is sent once for each time it happened. The role needs `cloudwatch:PutMetricData`, best with the condition
-`cloudwatch:namespace`. What is relied on is listed in [AWS](aws.md).
+Counters are sent as what was added since the last success; when an answer is lost, that counts twice. How
+long something took is sent when it has happened again. The role needs `cloudwatch:PutMetricData`, best with
+the condition `cloudwatch:namespace`. What is relied on is listed in [AWS](aws.md).
 
 ## All of them
 

@@ -41,7 +41,6 @@ from s3sync_agent.worker import Worker
 # The loop counts as stuck when one piece of work takes longer than every time-out and retry of a request.
 STUCK_AFTER = 300.0
 STOP_WITHIN = 1.5
-STOP_METRICS_WITHIN = 0.2
 # While a job runs, how often to look whether it has found an activation that lies ahead.
 LOOK_AHEAD = 1.0
 # Changes come in bursts; look when it has been quiet for so long.
@@ -49,6 +48,8 @@ QUIET = 0.2
 QUIET_AT_MOST = 2.0
 # Where the kernel has not enough watches, everything is hashed this often, in seconds.
 SCRUB_UNWATCHED = 3600.0
+# Beside STOP_WITHIN: who hands metrics over may hang, too, and is left behind.
+STOP_METRICS_WITHIN = 0.2
 
 
 class Wake(Enum):
@@ -375,7 +376,7 @@ class Daemon:
             self._notifier.send("WATCHDOG=1")
 
     def _status_line(self) -> str:
-        return "STATUS=" + one_line(self._status(), now=self._clock.now())
+        return "STATUS=" + one_line(self._ticker.status(), now=self._clock.now())
 
     def _stop(self) -> None:
         """End within two seconds. What the worker was staging is swept at the next start."""
