@@ -23,6 +23,11 @@ class Exporter(Protocol):
         """Give back what it holds."""
 
 
+def until_next(passed: float, every: float) -> float:
+    """Seconds until the next round. Rounds do not slip by what one takes: in every minute there is one."""
+    return every - passed % every
+
+
 class Repeater:
     """Exports at once, then every so many seconds, and when it is hurried. `make` is called by its thread,
     so that imports and settings of AWS hold nobody up. Begins when `after` has ended, or soon."""
@@ -64,9 +69,10 @@ class Repeater:
         if self._after is not None:
             self._after.join(HAND_OVER_SECONDS)
             self._after = None
+        begun = time.monotonic()
         while not self._ended:
             self._attempt()
-            self._wake.wait(self._every)
+            self._wake.wait(until_next(time.monotonic() - begun, self._every))
             self._wake.clear()
         if self._exporter is not None:
             try:

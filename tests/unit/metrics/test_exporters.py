@@ -14,7 +14,7 @@ import pytest
 from s3sync_agent.errors import MetricsNotTaken
 from s3sync_agent.metrics import exporters as module
 from s3sync_agent.metrics.exporters import Exporters, receivers
-from s3sync_agent.metrics.repeater import Repeater
+from s3sync_agent.metrics.repeater import Repeater, until_next
 from s3sync_agent.report import checked
 from s3sync_agent.settings import Settings, load
 from tests.releases import SITE
@@ -161,6 +161,12 @@ def test_the_next_one_begins_when_the_one_before_has_given_back_what_it_held(
     assert closed_before == [1]
     following.end()
     following.join(WAIT)
+
+
+def test_rounds_do_not_slip_by_what_one_takes() -> None:
+    assert until_next(0.0, 60.0) == 60.0
+    assert until_next(8.0, 60.0) == 52.0
+    assert until_next(600.5, 60.0) == 59.5
 
 
 def test_hurrying_makes_it_export_now(news: News, exporter: FakeExporter) -> None:
