@@ -1,4 +1,4 @@
-"""Write the pages of docs/ that are tables of the code: configuration, events, states.
+"""Write the pages of docs/ that are tables of the code: configuration, events, metrics, states.
 
     .venv/bin/python scripts/docs.py
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from s3sync_agent.events import EVENTS
 from s3sync_agent.machine import TRANSITIONS, State, Step
+from s3sync_agent.metrics.table import METRICS, Metric
 from s3sync_agent.settings import FIELDS, REQUIRED, Field
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -96,6 +97,104 @@ def events() -> str:
     return f"{_MADE.format('events.EVENTS')}\n{_EVENTS}{rows}"
 
 
+# ---------------------------------------------------------------------------- metrics
+
+_METRICS = """\
+# Metrics
+
+The numbers of one instance. They are counted from the events the agent reports ([events](events.md)), so the
+log, `s3sync-agent status --json` and these pages of numbers cannot disagree; only polls are counted apart,
+because an idle one is no event. Counters begin at 0 with the agent. Nothing is exported unless it is set, and
+what cannot be exported never keeps a site from being served: it is one event, `metrics.failed`, and one more
+when it works again.
+
+## Prometheus
+
+Asked over HTTP, by a Prometheus (or an agent of one) on the same machine:
+
+```toml
+metrics_listen = "127.0.0.1:9151"
+```
+
+Only loopback addresses: who wants the numbers elsewhere puts something in front that knows who may ask. Any
+path answers. A client has 5 s, eight are served at once, and when there are more, the one that has been there
+longest is cut off.
+
+Or through node_exporter, which reads files:
+
+```toml
+metrics_textfile = "/run/s3sync-agent/s3sync.prom"
+```
+
+The agent's unit may write nothing but `/run/s3sync-agent` and `/var/lib/s3sync-agent`, so node_exporter has
+to look there: `--collector.textfile.directory=/run/s3sync-agent`. The flag takes one directory or a glob,
+and since its pull request 3135 (2024) it can be given several times. Where an older node_exporter reads
+another directory already, a link there does it (`ln -s /run/s3sync-agent/s3sync.prom .`): it asks for
+nothing but a name that ends in `.prom`. The file is replaced at every change and every 15 s, everybody may
+read it, and it is removed when the agent ends. `node_textfile_mtime_seconds` tells the age of one whose
+agent was killed.
+
+Rules to begin with:
+
+```yaml
+groups:
+  - name: s3sync
+    rules:
+      - alert: SiteIsBehind            # something else is wanted than is served
+        expr: s3sync_behind_seconds > 120
+      - alert: SiteIsStale             # S3 does not answer; the site stays up
+        expr: s3sync_stale == 1
+        for: 5m
+      - alert: InstancesDisagree       # some do not see the newest pointer
+        expr: max by (job) (s3sync_sequence) != min by (job) (s3sync_sequence)
+        for: 2m
+      - alert: FilesDriftAndStayWrong
+        expr: increase(s3sync_drift_failed_total[15m]) > 0
+      - alert: AgentIsGone             # with node_exporter: absent(s3sync_info), or a file that got old
+        expr: up{job="s3sync"} == 0 or time() - node_textfile_mtime_seconds{file=~".*s3sync.prom"} > 60
+        for: 2m
+```
+
+## CloudWatch
+
+```toml
+cloudwatch_namespace = "s3sync"
+```
+
+One `PutMetricData` when the agent begins and every minute from then on, with one dimension, `Group`
+(`cloudwatch_group`). No dimension names the instance, so what it costs does not grow with the fleet; the
+statistics tell what matters of many:
+
+| question | statistic |
+|---|---|
+| How far is the last one behind? | `Maximum` of `BehindSeconds` |
+| Do all see the same pointer? | `Minimum` and `Maximum` of `Sequence` are equal |
+| How many are alive? | `SampleCount` of `Alive` in 5 minutes, by 5; an alarm on it treats missing as breaching |
+| How many releases went live on how many? | `Sum` of `Activations` |
+
+Counters are sent as what was added since the last success; when an answer is lost, that counts twice. How
+long something took is sent when it has happened again. The role needs `cloudwatch:PutMetricData`, best with
+the condition `cloudwatch:namespace`. What is relied on is listed in [AWS](aws.md).
+
+## All of them
+
+The kind is that of Prometheus.
+
+| metric | kind | labels | CloudWatch | |
+|---|---|---|---|---|
+"""
+
+
+def metrics() -> str:
+    return f"{_MADE.format('metrics.table.METRICS')}\n{_METRICS}{''.join(map(_metric, METRICS))}"
+
+
+def _metric(metric: Metric) -> str:
+    labels = " ".join(f"`{label}`" for label in metric.labels)
+    sent = f"`{metric.cloudwatch}`" if metric.cloudwatch else ""
+    return f"| `{metric.name}` | {metric.kind} | {labels} | {sent} | {metric.doc} |\n"
+
+
 # ----------------------------------------------------------------------------- states
 
 _STATES = {
@@ -177,7 +276,12 @@ def _to(step: Step) -> str:
     return ", ".join(sorted({row[step].value for row in TRANSITIONS.values() if step in row}))
 
 
-PAGES = {"configuration.md": configuration, "events.md": events, "states.md": states}
+PAGES = {
+    "configuration.md": configuration,
+    "events.md": events,
+    "metrics.md": metrics,
+    "states.md": states,
+}
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from s3sync_agent.bucket import Bucket
+from s3sync_agent.counts import Counts
 from s3sync_agent.instance import Instance
-from s3sync_agent.report import Status, checked
+from s3sync_agent.report import Counted, Status, checked
 from s3sync_agent.settings import Settings, load
 from s3sync_agent.sync import Outcome, Sync
 from s3sync_agent.ticker import Attempt, Ticker
@@ -88,7 +89,7 @@ class Agent:
             bucket=self.bucket,
             webroot=self.webroot,
             clock=self.clock,
-            reporter=self.reporter,
+            reporter=Counted(self.reporter, Counts()),
             beat=self.beat,
         )
         self.sync = Sync(self.instance)

@@ -23,13 +23,15 @@ from typing import Any
 from s3sync_agent import __version__, memory
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
+from s3sync_agent.counts import Counts
 from s3sync_agent.drift import Watcher
 from s3sync_agent.errors import S3SyncError
 from s3sync_agent.heal import check_everything, check_touched
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.machine import Due
+from s3sync_agent.metrics.exporters import Exporters
 from s3sync_agent.notify import Notifier
-from s3sync_agent.report import Reporter, one_line
+from s3sync_agent.report import Counted, Reporter, Status, one_line
 from s3sync_agent.settings import Settings
 from s3sync_agent.sync import Sync
 from s3sync_agent.ticker import Attempt, Ticker
@@ -49,6 +51,8 @@ QUIET = 0.2
 QUIET_AT_MOST = 2.0
 # Where the kernel has not enough watches, everything is hashed this often, in seconds.
 SCRUB_UNWATCHED = 3600.0
+# Beside STOP_WITHIN: who hands metrics over may hang, too, and is left behind.
+STOP_METRICS_WITHIN = 0.2
 
 
 class Wake(Enum):
@@ -101,12 +105,13 @@ class Daemon:
         self._look_at: float | None = None
         self._scrub = False
         self._unwatched: str | None = None
-        self._set_up(settings)
+        self._exporters = Exporters(read=self._status, event=self._event)
+        self._set_up(settings, Counts())
 
-    def _set_up(self, settings: Settings) -> None:
-        """Everything that depends on the settings."""
+    def _set_up(self, settings: Settings, counts: Counts) -> None:
+        """Everything that depends on the settings, but for the metrics: those go on where they can."""
         self._settings = settings
-        self._reporter = self._make_reporter(settings)
+        self._reporter = Counted(self._make_reporter(settings), counts, told=self._exporters.told)
         self._instance = Instance(
             settings=settings,
             bucket=self._open_bucket(settings),
@@ -122,6 +127,14 @@ class Daemon:
         self._poll_at = self._clock.monotonic()
         self._scrub_at = self._poll_at + settings.scrub_interval
 
+    # Asked by the threads of the exporters, which outlive a ticker and a reporter.
+
+    def _status(self) -> Status:
+        return self._ticker.status()
+
+    def _event(self, name: str, **fields: object) -> None:
+        self._reporter.event(name, **fields)
+
     # ------------------------------------------------------------------------ the loop
 
     def run(self) -> None:
@@ -129,6 +142,7 @@ class Daemon:
         self._start()
         self._install_signals()
         self._worker.start()
+        self._exporters.apply(self._settings)
         self._watch_config()
         while True:
             message = self._next_message()
@@ -354,15 +368,16 @@ class Daemon:
         self._watcher.stop()
         self._instance.webroot.close()
         try:
-            self._set_up(settings)
+            self._set_up(settings, self._reporter.counts)
             self._sync.start()
         except S3SyncError as error:
             self._reporter.event(
                 "config.refused", error=type(error).__name__, message=str(error), hint=error.hint
             )
             self._instance.webroot.close()
-            self._set_up(old)
+            self._set_up(old, self._reporter.counts)
             self._sync.start()
+        self._exporters.apply(self._settings)
 
     # ------------------------------------------------------------------------- systemd
 
@@ -380,6 +395,7 @@ class Daemon:
         self._watcher.stop()
         self._config_watcher.stop()
         stopped = self._worker.stop(STOP_WITHIN)
+        self._exporters.stop(STOP_METRICS_WITHIN)
         self._reporter.event("agent.stopped", live=self._instance.webroot.live() or "")
         if not stopped:  # it waits for S3; nothing half can be served, and nobody waits for it
             os._exit(0)

@@ -159,6 +159,12 @@ class StateCorrupt(S3SyncError):
     """The state directory holds something only a person can judge."""
 
 
+class MetricsNotTaken(S3SyncError):
+    """Whoever collects metrics did not take them. Nothing that is served depends on it."""
+
+    retryable = True
+
+
 class BundleFailed(S3SyncError):
     """A bundle could not be made: no wheels for that Python and machine, or nobody to ask for them."""
 

@@ -52,8 +52,8 @@ EVENTS: tuple[Event, ...] = (
     Event(
         "activate.done",
         "info",
-        ("release", "before", "at", "late"),
-        "A release went live; `late` is seconds after its instant.",
+        ("release", "before", "at", "late", "seconds"),
+        "A release went live; `late` is seconds after its instant, `seconds` how long the swap took.",
     ),
     Event("activate.failed", "error", ("release", *_ERROR), "The swap failed; the site stays."),
     Event("prune.done", "info", ("releases",), "Old releases were removed from this instance."),
@@ -72,6 +72,13 @@ EVENTS: tuple[Event, ...] = (
     Event("drift.unwatched", "warning", ("reason",), "Files cannot be watched; they are scrubbed instead."),
     Event("scrub.done", "info", ("release", "files", "found", "seconds"), "Everything served was hashed."),
     Event("status.unwritable", "warning", ("path", "reason"), "status.json could not be written."),
+    Event(
+        "metrics.failed",
+        "warning",
+        ("to", *_ERROR),
+        "Metrics cannot be handed to `textfile`, `listen` or `cloudwatch`; nothing else depends on it.",
+    ),
+    Event("metrics.recovered", "info", ("to", "seconds"), "They can again."),
     Event("tick.failed", "error", _ERROR, "Something else failed; nothing that is served has changed."),
 )
 

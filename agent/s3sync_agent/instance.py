@@ -13,7 +13,7 @@ from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
 from s3sync_agent.machine import State, Step, advance
 from s3sync_agent.pointer import Document
-from s3sync_agent.report import Reporter
+from s3sync_agent.report import Counted
 from s3sync_agent.settings import Settings
 from s3sync_agent.webroot import Webroot, disk_errors
 from s3sync_agent.webroot import state as memory
@@ -32,7 +32,7 @@ class Instance:
     bucket: Bucket
     webroot: Webroot
     clock: Clock
-    reporter: Reporter
+    reporter: Counted
     beat: Callable[[], None]
     memory: memory.State = field(default_factory=memory.State)
     state: State = State.WAITING

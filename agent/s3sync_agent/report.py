@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +17,7 @@ import msgspec
 import structlog
 
 from s3sync_agent import failpoints, layout
+from s3sync_agent.counts import Counts, after_event, after_poll
 from s3sync_agent.events import BY_NAME
 
 
@@ -47,6 +50,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     activate_at: str
     clock_offset: float
     problem: Problem | None
+    # With defaults: the status of an agent that did not count yet can still be read.
+    healthy: bool = False
+    counts: Counts = Counts()
 
 
 def one_line(status: Status, *, now: float) -> str:
@@ -78,6 +84,31 @@ class Reporter(Protocol):
 
     def status(self, status: Status) -> None:
         """The agent's status now; called when it changed, and from time to time."""
+
+
+class Counted:
+    """A reporter that counts what passes through it; `told` is called after each status. Any thread may
+    report."""
+
+    def __init__(self, reporter: Reporter, counts: Counts, told: Callable[[], None] = lambda: None) -> None:
+        self._reporter = reporter
+        self._told = told
+        self._adding = threading.Lock()
+        self.counts = counts
+
+    def event(self, name: str, **fields: object) -> None:
+        self._reporter.event(name, **fields)
+        with self._adding:
+            self.counts = after_event(self.counts, name, fields)
+
+    def polled(self, *, failed: bool) -> None:
+        """A poll has ended, well or badly; no event, because an idle poll says nothing."""
+        with self._adding:
+            self.counts = after_poll(self.counts, failed=failed)
+
+    def status(self, status: Status) -> None:
+        self._reporter.status(status)
+        self._told()
 
 
 def checked(name: str, fields: dict[str, object]) -> dict[str, object]:

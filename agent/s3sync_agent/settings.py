@@ -7,6 +7,7 @@ made from it.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 import tomllib
@@ -21,6 +22,17 @@ from s3sync_agent.errors import ConfigError
 SourceKind = Literal["auto", "pointer", "plain"]
 DriftMode = Literal["heal", "report", "off"]
 LogFormat = Literal["auto", "json", "console"]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a loopback IP address, without brackets, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +52,10 @@ class Settings:
     drift: DriftMode
     scrub_interval: float
     log_format: LogFormat
+    metrics_textfile: Path | None
+    metrics_listen: Address | None
+    cloudwatch_namespace: str | None
+    cloudwatch_group: str
 
     @property
     def state(self) -> layout.StatePaths:
@@ -86,6 +102,46 @@ def _identity(value: object) -> str:
     text = _text(value)
     if len(text) > 200 or not text.isprintable() or "/" in text:
         raise ValueError("expected at most 200 printable characters without a slash")
+    return text
+
+
+def _loopback(value: object) -> Address:
+    text = _text(value)
+    host, _, port = text.rpartition(":")
+    try:
+        address, number = ipaddress.ip_address(host.removeprefix("[").removesuffix("]")), int(port)
+    except ValueError as error:
+        raise ValueError("expected an IP address, a colon and a port") from error
+    if not address.is_loopback:
+        raise ValueError("expected a loopback address: metrics are for this machine, which may pass them on")
+    if not 1 <= number <= 65535:
+        raise ValueError("expected a port, 1 to 65535")
+    return Address(str(address), number)
+
+
+def _textfile(value: object) -> Path:
+    path = _path(value)
+    if path.suffix != ".prom":
+        raise ValueError("expected a name that ends in .prom: node_exporter reads no other")
+    return path
+
+
+# What CloudWatch takes; its own metrics are in AWS/….
+_NAMESPACE = re.compile(r"(?!AWS/)[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]{0,254}")
+_LONGEST_GROUP = 1024
+
+
+def _namespace(value: object) -> str:
+    text = _text(value)
+    if not _NAMESPACE.fullmatch(text):
+        raise ValueError("expected at most 255 letters, digits and . - _ / # :, not beginning with AWS/")
+    return text
+
+
+def _group(value: object) -> str:
+    text = _text(value)
+    if len(text) > _LONGEST_GROUP or not text.isascii() or not text.isprintable():
+        raise ValueError(f"expected at most {_LONGEST_GROUP} printable ASCII characters")
     return text
 
 
@@ -217,6 +273,37 @@ FIELDS: tuple[Field, ...] = (
         "auto",
         "auto, json or console",
         "JSON lines or text for people; `auto` is text on a terminal and JSON elsewhere.",
+    ),
+    Field(
+        "metrics_textfile",
+        _textfile,
+        None,
+        "path",
+        "Write [metrics](metrics.md) to this file for node_exporter, `/run/s3sync-agent/s3sync.prom` for "
+        "example. Default: none are written.",
+    ),
+    Field(
+        "metrics_listen",
+        _loopback,
+        None,
+        "address:port",
+        "Answer Prometheus there, `127.0.0.1:9151` for example. Loopback addresses only. Default: nobody "
+        "listens.",
+    ),
+    Field(
+        "cloudwatch_namespace",
+        _namespace,
+        None,
+        "text",
+        "Send metrics to CloudWatch under this namespace, once a minute. Default: none are sent.",
+    ),
+    Field(
+        "cloudwatch_group",
+        _group,
+        None,
+        "text",
+        "The dimension `Group` there, the same on all instances that are watched as one. Default: the site "
+        "without `s3://`.",
     ),
 )
 
@@ -350,6 +437,9 @@ def _settle_defaults(values: dict[str, Any]) -> Settings:
         values["run_dir"] = layout.DEFAULT_RUN_DIR if default else state_dir / "run"
     if values["identity"] is None:
         values["identity"] = socket.gethostname() or "localhost"
+    if values["cloudwatch_group"] is None:
+        site = values["site"].url.removeprefix("s3://")
+        values["cloudwatch_group"] = site.encode("ascii", "backslashreplace").decode()[:_LONGEST_GROUP]
     return Settings(**values)
 
 

@@ -329,6 +329,7 @@ class Sync:
     def _activate(self, release: str, ref: ReleaseRef | None) -> None:
         """Everything slow has happened before; this is one rename and what must be remembered of it."""
         instance = self._instance
+        started = instance.clock.monotonic()
         before = instance.webroot.live()
         promotion = ref.promotion_id if ref else release
         instance.step(Step.ACTIVATE)
@@ -352,6 +353,7 @@ class Sync:
             before=before or "",
             at=format_time(now),
             late=round(max(0.0, now - due), 4),
+            seconds=round(instance.clock.monotonic() - started, 4),
         )
 
     def _good_with(self, promotion: str) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ class Ticker:
             error = expected
         except Exception as unexpected:  # noqa: BLE001 - the loop must outlive a bug, and say it
             error = _unexpected(unexpected)
+        self._instance.reporter.polled(failed=self._is_poll_failure(error))
         if _no_answer(error):
             self._note_no_answer()
         else:
@@ -182,8 +183,12 @@ class Ticker:
         fields = {"error": problem.error, "message": problem.message, "hint": problem.hint}
         if type(error) is S3SyncError:
             self._instance.reporter.event("tick.failed", **fields)
-        elif not self._sync.was_said(error):
+        elif self._is_poll_failure(error):
             self._instance.reporter.event("poll.failed", **fields, retry_in=round(next_in, 1))
+
+    def _is_poll_failure(self, error: S3SyncError | None) -> bool:
+        """Whether this is the poll's own failure: no defect, and not that of a stage, which is said there."""
+        return error is not None and type(error) is not S3SyncError and not self._sync.was_said(error)
 
     # -------------------------------------------------------------------------- status
 
@@ -213,12 +218,14 @@ class Ticker:
             activate_at=format_time(due.at) if due else "",
             clock_offset=self._clock_offset,
             problem=self._problem,
+            healthy=settings.run.healthy.exists(),
+            counts=instance.reporter.counts,
         )
 
     def _because(self) -> str:
-        if self._problem is not None:
-            return self._problem.message
-        outcome = self._outcome
+        problem, outcome = self._problem, self._outcome  # once: several threads ask
+        if problem is not None:
+            return problem.message
         if outcome is None:
             return "the first poll has not ended"
         if outcome.held:
@@ -229,9 +236,13 @@ class Ticker:
         return f"{due.ref.version} goes live at {format_time(due.at)}" if due else ""
 
     def write_status(self) -> None:
-        """Write status.json when it says something new, and once a minute: an idle poll writes nothing."""
+        """Write status.json when it says something new, and once a minute: an idle poll writes nothing.
+
+        That one more poll was counted is nothing new.
+        """
         status = self.status()
-        told = msgspec.structs.replace(status, polled_at="", behind_seconds=0.0)
+        counts = msgspec.structs.replace(status.counts, polls=0, poll_failures=0)
+        told = msgspec.structs.replace(status, polled_at="", behind_seconds=0.0, counts=counts)
         now = self._instance.clock.monotonic()
         if self._written is not None:
             at, before = self._written

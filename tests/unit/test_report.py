@@ -2,37 +2,27 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
 from s3sync_agent import logs
+from s3sync_agent.counts import Counts
 from s3sync_agent.layout import RunPaths
-from s3sync_agent.report import LogAndStatusFile, Problem, Status, read_status, replace, set_healthy
+from s3sync_agent.report import (
+    Counted,
+    LogAndStatusFile,
+    read_status,
+    replace,
+    set_healthy,
+)
+from tests.agents import Recorder
+from tests.statuses import STATUS
 
 hides_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-
-STATUS = Status(
-    version="1.0",
-    pid=7,
-    site="s3://bucket/site",
-    identity="i-1",
-    source="pointer",
-    state="steady",
-    stale=False,
-    serving="v1-1a2b3c4d5e6f",
-    serving_since="2026-11-22T18:15:07.000Z",
-    wanted="v1-1a2b3c4d5e6f",
-    behind_seconds=0.0,
-    because="",
-    sequence=7,
-    staged=("v1-1a2b3c4d5e6f",),
-    polled_at="2026-11-22T18:15:07.000Z",
-    activate_at="",
-    clock_offset=0.0,
-    problem=Problem("StoreDenied", "no", "ask"),
-)
 
 
 @pytest.fixture
@@ -44,6 +34,13 @@ def test_the_status_can_be_read_back(run: RunPaths) -> None:
     LogAndStatusFile(run).status(STATUS)
     assert read_status(run) == STATUS
     assert [path.name for path in run.root.iterdir()] == ["status.json"]
+
+
+def test_the_status_of_an_agent_that_did_not_count_can_be_read(run: RunPaths) -> None:
+    fields = msgspec.to_builtins(STATUS)
+    del fields["counts"], fields["healthy"]
+    run.status.write_bytes(msgspec.json.encode(fields))
+    assert read_status(run) == msgspec.structs.replace(STATUS, counts=Counts(), healthy=False)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"garbage", b'{"version":"\xff"}'])
@@ -94,3 +91,37 @@ def test_an_event_has_the_level_of_the_table(run: RunPaths) -> None:
     with structlog.testing.capture_logs() as lines:
         LogAndStatusFile(run).event("clock.off", seconds=3.0)
     assert lines == [{"event": "clock.off", "log_level": "warning", "seconds": 3.0}]
+
+
+def test_what_is_reported_is_counted_and_passed_on() -> None:
+    told: list[str] = []
+    recorder = Recorder()
+    counted = Counted(recorder, Counts(polls=7), told=lambda: told.append("told"))
+    counted.polled(failed=True)
+    counted.event("drift.found", release="v1", path="index.html", kind="changed")
+    assert (recorder.names, recorder.statuses, told) == (["drift.found"], [], [])
+    counted.status(STATUS)
+    assert (recorder.statuses, told) == ([STATUS], ["told"])
+    assert counted.counts == Counts(polls=8, poll_failures=1, drift_found=1)
+
+
+def test_an_event_that_is_not_documented_is_not_counted() -> None:
+    counted = Counted(Recorder(), Counts())
+    with pytest.raises(ValueError, match="path"):
+        counted.event("drift.found", release="v1")
+    assert counted.counts == Counts()
+
+
+def test_reports_of_many_threads_are_all_counted() -> None:
+    counted = Counted(Recorder(), Counts())
+
+    def report() -> None:
+        for _ in range(500):
+            counted.polled(failed=False)
+
+    threads = [threading.Thread(target=report) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert counted.counts.polls == 2000

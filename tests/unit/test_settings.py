@@ -206,3 +206,54 @@ def test_a_relative_path_is_taken_from_here(config: Path, monkeypatch: pytest.Mo
 def test_an_instance_is_called_by_its_host_name_unless_it_is_told_its_own(config: Path) -> None:
     assert loaded(config).identity == socket.gethostname()
     assert loaded(config, {"S3SYNC_IDENTITY": "i-0123"}).identity == "i-0123"
+
+
+# ---------------------------------------------------------------------------- metrics
+
+
+def test_nobody_gets_metrics_by_default_and_the_group_is_the_site(config: Path) -> None:
+    found = loaded(config)
+    assert (found.metrics_textfile, found.metrics_listen, found.cloudwatch_namespace) == (None, None, None)
+    assert found.cloudwatch_group == "bucket/site"
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9151", "127.8.9.10:1", "[::1]:65535"])
+def test_a_loopback_address_can_be_listened_on(config: Path, text: str) -> None:
+    assert str(loaded(config, {"S3SYNC_METRICS_LISTEN": text}).metrics_listen) == text
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:9151", "[::]:9151", "10.0.0.1:9151", "[2001:db8::1]:9151"])
+def test_no_other_address_can(config: Path, text: str) -> None:
+    (fault,) = faults(config, {"S3SYNC_METRICS_LISTEN": text})
+    assert "loopback" in fault
+
+
+@pytest.mark.parametrize(
+    "text", ["9151", ":9151", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "localhost:9151"]
+)
+def test_half_an_address_is_a_fault(config: Path, text: str) -> None:
+    (fault,) = faults(config, {"S3SYNC_METRICS_LISTEN": text})
+    assert "takes address:port" in fault
+
+
+def test_a_file_that_node_exporter_would_not_read_is_a_fault(config: Path) -> None:
+    (fault,) = faults(config, {"S3SYNC_METRICS_TEXTFILE": "/run/s3sync-agent/metrics.txt"})
+    assert ".prom" in fault
+
+
+@pytest.mark.parametrize("text", ["AWS/S3", ":x", "a b", "x" * 256, "é"])
+def test_a_namespace_that_cloudwatch_refuses_is_a_fault(config: Path, text: str) -> None:
+    (fault,) = faults(config, {"S3SYNC_CLOUDWATCH_NAMESPACE": text})
+    assert "namespace" in fault
+
+
+def test_a_group_is_what_cloudwatch_takes_as_a_dimension(config: Path) -> None:
+    assert loaded(config, {"S3SYNC_CLOUDWATCH_GROUP": "web in Frankfurt"}).cloudwatch_group
+    for text in ("é", "x" * 1025, "a\tb"):
+        assert len(faults(config, {"S3SYNC_CLOUDWATCH_GROUP": text})) == 1
+
+
+def test_a_site_that_is_no_ascii_still_gives_a_group(config: Path) -> None:
+    group = loaded(config, {"S3SYNC_SITE": "s3://bucket/größe"}).cloudwatch_group
+    assert group.isascii()
+    assert group.startswith("bucket/gr")

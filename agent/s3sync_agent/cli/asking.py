@@ -11,9 +11,10 @@ import click
 import msgspec
 
 from s3sync_agent import drift, layout
+from s3sync_agent.counts import Counts
 from s3sync_agent.errors import ConfigError, DriftFound
 from s3sync_agent.report import Status, read_status
-from s3sync_agent.settings import FIELDS, Settings, config_files, load
+from s3sync_agent.settings import FIELDS, config_files, load
 from s3sync_agent.webroot import Webroot
 
 
@@ -49,6 +50,7 @@ def describe(found: Status, *, now: float) -> str:
         ("because", found.because),
         ("hint", found.problem.hint if found.problem else ""),
         ("polled", _ago(found.polled_at, now)),
+        ("counted", _counted(found.counts)),
         ("clock", f"{found.clock_offset:+.1f} s against S3's" if found.clock_offset else ""),
         ("on disk", ", ".join(found.staged)),
         ("agent", f"{found.version}, pid {found.pid}{'' if _alive(found.pid) else ' (not running)'}"),
@@ -77,6 +79,22 @@ def _ago(moment: str, now: float) -> str:
     seconds = max(0.0, now - datetime.fromisoformat(moment).timestamp())
     # Written at every change and once a minute: an idle poll writes nothing.
     return f"{seconds:.0f} s ago" if seconds > 60 else "within the last minute"
+
+
+def _counted(counts: Counts) -> str:
+    """What happened since the agent began; what never did is left out."""
+    numbers = [
+        (counts.polls, "polls"),
+        (counts.poll_failures, "polls failed"),
+        (counts.stages, "stages"),
+        (counts.stage_failures, "stages failed"),
+        (counts.activations, "activations"),
+        (counts.activation_failures, "activations failed"),
+        (counts.drift_found, "files drifted"),
+        (counts.drift_healed, "healed"),
+        (counts.drift_failed, "times not healed"),
+    ]
+    return ", ".join(f"{number:,} {what}" for number, what in numbers if number)
 
 
 def _alive(pid: int) -> bool:
@@ -112,11 +130,11 @@ def check_config(config: Path | None) -> None:
     for path in config_files(config):
         click.echo(f"# {path}")
     for field in FIELDS:
-        click.echo(f"{field.name} = {_shown(settings, field.name)}")
+        value = getattr(settings, field.name)
+        click.echo(f"# {field.name} is not set" if value is None else f"{field.name} = {_shown(value)}")
 
 
-def _shown(settings: Settings, name: str) -> str:
-    value = getattr(settings, name)
+def _shown(value: object) -> str:
     if isinstance(value, layout.Site):
         return f'"{value.url}"'
-    return f'"{value}"' if isinstance(value, str | Path) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, int | float) else f'"{value}"'

@@ -13,11 +13,12 @@ import click
 from s3sync_agent import logs, memory
 from s3sync_agent.bucket.s3 import S3Bucket
 from s3sync_agent.clock import SystemClock
+from s3sync_agent.counts import Counts
 from s3sync_agent.daemon import Daemon
 from s3sync_agent.errors import ConfigError
 from s3sync_agent.instance import Instance
 from s3sync_agent.notify import Notifier
-from s3sync_agent.report import LogAndStatusFile
+from s3sync_agent.report import Counted, LogAndStatusFile
 from s3sync_agent.settings import Settings, config_files, load
 from s3sync_agent.sync import Sync, held_error
 from s3sync_agent.ticker import Ticker
@@ -63,7 +64,7 @@ def run_once(settings: Settings) -> None:
         bucket=S3Bucket(settings.site.bucket),
         webroot=Webroot(settings.state),
         clock=clock,
-        reporter=LogAndStatusFile(settings.run),
+        reporter=Counted(LogAndStatusFile(settings.run), Counts()),
         beat=lambda: None,
     )
     sync = Sync(instance)

@@ -9,7 +9,17 @@ import pytest
 
 from s3sync_agent.cli.operator import main
 
-HEAVY = {"boto3", "botocore", "rich", "moto", "structlog", "watchdog", "asyncio", "urllib.request"}
+HEAVY = {
+    "boto3",
+    "botocore",
+    "prometheus_client",
+    "rich",
+    "moto",
+    "structlog",
+    "watchdog",
+    "asyncio",
+    "urllib.request",
+}
 
 PROBE = """
 import sys
