@@ -346,6 +346,7 @@ _AGENT = "s3sync-agent"
 _NAME = r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
 _SITE_NAME = re.compile(rf"{_NAME}\Z")
 _STATE_DIR_NAME = re.compile(rf"{_AGENT}(?:-({_NAME}))?\Z")
+_NGINX_NAME = re.compile(rf"s3sync(?:-({_NAME}))?\.conf\Z")
 _TAKEN = {"environment"}  # a file beside the folders of named sites; no other name there is without a dot
 _SYSTEM_UNITS = Path("/etc/systemd/system")
 
@@ -372,10 +373,12 @@ class MachinePaths:
         self.run_dir = Path(f"{DEFAULT_RUN_DIR}{suffix}")
         self.service = f"{_AGENT}@{name}.service" if name else f"{_AGENT}.service"
         self.unit = _SYSTEM_UNITS / (f"{_AGENT}@.service" if name else self.service)
+        self.services = self.unit.name.replace("@", "@*")  # all that run from this unit
         self.nginx = Path(f"/etc/nginx/conf.d/s3sync{suffix}.conf")
         self.access_log = Path(f"/var/log/nginx/s3sync{suffix}.log" if name else "/var/log/nginx/access.log")
 
 
 def sites_here(names: Iterable[str]) -> set[str]:
-    """The sites whose state directories are among these names; "" is the one without a name."""
-    return {match[1] or "" for name in names if (match := _STATE_DIR_NAME.match(name))}
+    """The sites whose state directories or nginx files are called so; "" is the one without a name."""
+    found = [_STATE_DIR_NAME.match(name) or _NGINX_NAME.match(name) for name in names]
+    return {match[1] or "" for match in found if match}

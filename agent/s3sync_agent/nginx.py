@@ -1,7 +1,7 @@
-"""The shipped nginx configuration, with other paths than the default ones.
+"""The shipped nginx configuration, with other paths and hosts than the default ones.
 
-An instance uses `data/nginx/s3sync.conf` as it is. The demo and the tests run the very same file
-elsewhere: only the values named here are replaced.
+An instance with one site uses `data/nginx/s3sync.conf` as it is. The demo, the tests and sites with a name
+use the very same file: only the values named here are replaced.
 """
 
 from __future__ import annotations

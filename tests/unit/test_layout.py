@@ -317,6 +317,7 @@ def test_a_folder_of_a_site_is_no_site(url: str) -> None:
 def test_a_site_with_a_name_has_other_places_than_one_without() -> None:
     one, blog = vars(MachinePaths()), vars(MachinePaths("blog"))
     assert {key for key in one if one[key] == blog[key]} == set()
+    assert one["services"] == one["service"] == "s3sync-agent.service"
     assert blog == {
         "name": "blog",
         "config": Path("/etc/s3sync-agent/blog/config.toml"),
@@ -325,6 +326,7 @@ def test_a_site_with_a_name_has_other_places_than_one_without() -> None:
         "run_dir": Path("/run/s3sync-agent-blog"),
         "service": "s3sync-agent@blog.service",
         "unit": Path("/etc/systemd/system/s3sync-agent@.service"),
+        "services": "s3sync-agent@*.service",
         "nginx": Path("/etc/nginx/conf.d/s3sync-blog.conf"),
         "access_log": Path("/var/log/nginx/s3sync-blog.log"),
     }
@@ -333,7 +335,7 @@ def test_a_site_with_a_name_has_other_places_than_one_without() -> None:
 @pytest.mark.parametrize("name", ["a", "0", "blog", "blog-2", "a--b", "x" * 32])
 def test_a_short_plain_word_can_be_the_name_of_a_site_on_a_machine(name: str) -> None:
     assert MachinePaths(name).name == name
-    assert sites_here([f"s3sync-agent-{name}"]) == {name}
+    assert sites_here([f"s3sync-agent-{name}"]) == sites_here([f"s3sync-{name}.conf"]) == {name}
 
 
 @pytest.mark.parametrize(
@@ -348,6 +350,9 @@ def test_what_would_not_be_one_plain_word_everywhere_cannot(name: str) -> None:
         MachinePaths(name)
 
 
-def test_the_sites_of_a_machine_are_told_by_their_state_directories() -> None:
-    there = ["s3sync-agent", "s3sync-agent-blog", "s3sync-agents", "s3sync-agent-", "s3sync", "nginx"]
-    assert sites_here(there) == {"", "blog"}
+def test_the_sites_of_a_machine_are_told_by_their_state_directories_and_by_their_nginx_files() -> None:
+    directories = ["s3sync-agent", "s3sync-agent-blog", "s3sync-agents", "s3sync-agent-", "s3sync", "nginx"]
+    assert sites_here(directories) == {"", "blog"}
+    files = ["s3sync.conf", "s3sync-blog.conf", "s3sync-.conf", "s3syncs.conf", "s3sync-blog.conf.rpmsave"]
+    assert sites_here(files) == {"", "blog"}
+    assert sites_here(["s3sync-agents.conf", "default.conf"]) == {"agents"}

@@ -124,7 +124,7 @@ def unit(paths: MachinePaths, host: Host) -> Finding:
 def _install_unit(paths: MachinePaths, host: Host) -> None:
     host.write(paths.unit, shipped_unit(paths.unit.name))
     must(host, "systemctl", "daemon-reload")
-    must(host, "systemctl", "try-restart", "--no-block", paths.service)
+    must(host, "systemctl", "try-restart", "--no-block", paths.services)
 
 
 def service(paths: MachinePaths, host: Host) -> Finding:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from s3sync_agent import nginx
 from s3sync_agent.errors import ConfigError, SetupFailed
-from s3sync_agent.layout import MachinePaths
+from s3sync_agent.layout import MachinePaths, sites_here
 from s3sync_agent.setup.distributions import Distribution
 from s3sync_agent.setup.host import Host
 from s3sync_agent.setup.steps import Finding, must
@@ -21,7 +21,6 @@ SITE_CONF = MachinePaths().nginx
 MAIN_CONF = Path("/etc/nginx/nginx.conf")
 DEFAULT_SITE = Path("/etc/nginx/sites-enabled/default")
 DEFAULT_SITE_TARGET = "/etc/nginx/sites-available/default"
-_OURS = re.compile(r"s3sync(?:-[a-z0-9-]+)?\.conf\Z")
 _MARK = "#s3sync# "
 _SERVER = re.compile(r"^[ \t]*server\s*\{", re.MULTILINE)
 _LISTENS_ON_80 = re.compile(r"^\s*listen\s+(?:\S+:)?80\b", re.MULTILINE)
@@ -116,7 +115,7 @@ def removed(distribution: Distribution, paths: MachinePaths, host: Host) -> Find
     """Ours out; with the last of ours the distribution's default server comes back."""
     if host.read(paths.nginx) is None:
         return Finding(f"{paths.nginx} is not there")
-    if any(_OURS.match(name) for name in set(host.entries(paths.nginx.parent)) - {paths.nginx.name}):
+    if sites_here(host.entries(paths.nginx.parent)) - {paths.name}:
         return Finding(f"remove {paths.nginx}", partial(_change, {}, remove=paths.nginx))
     changes = {}
     if distribution.default_server == "in nginx.conf" and _MARK in (main := _main(host)):

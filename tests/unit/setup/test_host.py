@@ -47,6 +47,13 @@ def test_removing_takes_files_links_and_whole_directories(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_in_a_directory_is_told_by_name(tmp_path: Path) -> None:
+    assert HOST.entries(tmp_path / "nowhere") == []
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    assert sorted(HOST.entries(tmp_path)) == ["folder", "link"]
+
+
 def test_a_directory_gets_its_mode_and_owner(tmp_path: Path) -> None:
     path = tmp_path / "state"
     assert HOST.directory(path) is None

@@ -78,6 +78,15 @@ def test_other_hosts_take_the_place_of_the_former(host: MemoryHost) -> None:
     assert b"server_name other.example.com;" in host.files[BLOG.nginx]
 
 
+def test_a_changed_template_restarts_every_site_that_runs_from_it(host: MemoryHost) -> None:
+    add(host, BLOG)
+    add(host, SHOP)
+    host.files[TEMPLATE] = b"[Unit]\n"
+    host.ran = []
+    set_up(host, paths=BLOG)
+    assert host.ran == ["systemctl daemon-reload", "systemctl try-restart --no-block s3sync-agent@*.service"]
+
+
 def test_a_new_site_has_to_be_told_its_hosts(host: MemoryHost) -> None:
     with pytest.raises(ConfigError, match=r"there is no .*s3sync-blog\.conf yet") as failed:
         set_up(host, paths=BLOG)
