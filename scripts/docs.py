@@ -169,7 +169,7 @@ statistics tell what matters of many:
 |---|---|
 | How far is the last one behind? | `Maximum` of `BehindSeconds` |
 | Do all see the same pointer? | `Minimum` and `Maximum` of `Sequence` are equal |
-| How many are alive? | `SampleCount` of `Alive` in 5 minutes, by 5; an alarm on it treats missing as breaching |
+| How many are alive? | `SampleCount` of `Alive` in 5 minutes, by 5; missing is breaching for its alarm |
 | How many releases went live on how many? | `Sum` of `Activations` |
 
 Counters are sent as what was added since the last success; when an answer is lost, that counts twice. How

@@ -256,9 +256,11 @@ class Daemon:
 
     def _look_ahead(self) -> None:
         """A tick may accept a pointer, stage what it names, and go on with something slow: the instant is
-        kept all the same."""
+        kept all the same, and whoever asks is told."""
         if self._worker.busy:
             self._due = self._sync.next_due() or self._due
+            if self._clock.monotonic() - self._worker.given_at >= LOOK_AHEAD:
+                self._ticker.look()
 
     def _activate_due(self) -> None:
         """The instant has come: swap now, whatever the worker is doing, then look at everything again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from s3sync_agent import __version__, layout
 from s3sync_agent.errors import PointerLost, S3SyncError, StoreError
 from s3sync_agent.heal import check_everything
 from s3sync_agent.instance import Instance, Stopped
+from s3sync_agent.machine import State
 from s3sync_agent.pointer import format_time
 from s3sync_agent.report import Problem, Status, set_healthy
 from s3sync_agent.sync import Outcome, Sync
@@ -58,6 +60,7 @@ class Ticker:
         self._clock_offset = 0.0
         self._times_off = 0
         self._written: tuple[float, Status] | None = None
+        self._telling = threading.RLock()
 
     def attempt(self) -> Attempt:
         """Run one tick and report how it went. Raises only Stopped."""
@@ -157,18 +160,19 @@ class Ticker:
         held_before = self._outcome.held if self._outcome else ""
         if outcome is not None:
             self._outcome = outcome
-            self._wanted = outcome.wanted
             if outcome.held and outcome.held != held_before:
                 self._instance.reporter.event("plain.held", reason=outcome.held)
-        else:
-            self._wanted = self._sync.wanted() or self._wanted
-        live = self._instance.webroot.live()
-        behind = self._wanted is not None and self._wanted != live
-        if not behind:
+        with self._telling:
+            self._note_wanted(outcome.wanted if outcome else self._sync.wanted() or self._wanted)
+        self._note_problem(error, next_in)
+
+    def _note_wanted(self, wanted: str | None) -> None:
+        """Since when is something else served than should be?"""
+        self._wanted = wanted
+        if wanted is None or wanted == self._instance.webroot.live():
             self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = self._instance.clock.now()
-        self._note_problem(error, next_in)
 
     def _note_problem(self, error: S3SyncError | None, next_in: float) -> None:
         if error is None:
@@ -226,6 +230,8 @@ class Ticker:
         problem, outcome = self._problem, self._outcome  # once: several threads ask
         if problem is not None:
             return problem.message
+        if self._instance.state is State.STAGING:
+            return "it is being staged"
         if outcome is None:
             return "the first poll has not ended"
         if outcome.held:
@@ -235,21 +241,31 @@ class Ticker:
         due = self._sync.next_due()
         return f"{due.ref.version} goes live at {format_time(due.at)}" if due else ""
 
+    def look(self) -> None:
+        """Tell what a tick that goes on has brought so far: an accepted pointer is news long before its
+        release is here. For another thread than that of the tick."""
+        with self._telling:
+            wanted = self._sync.wanted()
+            if wanted is not None:
+                self._note_wanted(wanted)
+            self.write_status()
+
     def write_status(self) -> None:
         """Write status.json when it says something new, and once a minute: an idle poll writes nothing.
 
         That one more poll was counted is nothing new.
         """
-        status = self.status()
-        counts = msgspec.structs.replace(status.counts, polls=0, poll_failures=0)
-        told = msgspec.structs.replace(status, polled_at="", behind_seconds=0.0, counts=counts)
-        now = self._instance.clock.monotonic()
-        if self._written is not None:
-            at, before = self._written
-            if before == told and now - at < STATUS_EVERY:
-                return
-        self._written = (now, told)
-        self._instance.reporter.status(status)
+        with self._telling:  # never an older one over a newer one
+            status = self.status()
+            counts = msgspec.structs.replace(status.counts, polls=0, poll_failures=0)
+            told = msgspec.structs.replace(status, polled_at="", behind_seconds=0.0, counts=counts)
+            now = self._instance.clock.monotonic()
+            if self._written is not None:
+                at, before = self._written
+                if before == told and now - at < STATUS_EVERY:
+                    return
+            self._written = (now, told)
+            self._instance.reporter.status(status)
 
 
 def _no_answer(error: S3SyncError | None) -> bool:

@@ -21,7 +21,7 @@ class Worker:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self.busy = False
-        self.progress_at = clock.monotonic()
+        self.given_at = self.progress_at = clock.monotonic()
 
     def start(self) -> None:
         self._thread.start()
@@ -34,7 +34,7 @@ class Worker:
 
     def give(self, job: Callable[[], Any]) -> None:
         self.busy = True
-        self.progress_at = self._clock.monotonic()
+        self.given_at = self.progress_at = self._clock.monotonic()
         self._jobs.put(job)
 
     def stop(self, within: float) -> bool:

@@ -155,6 +155,26 @@ def test_behind_counts_from_when_something_else_was_wanted(
     assert status.because.startswith("content of")
 
 
+def test_who_asks_during_a_long_staging_is_told_what_is_wanted_and_since_when(tmp_path: Path) -> None:
+    def hour_passes() -> None:
+        agent.clock.advance(600)
+        agent.ticker.look()
+
+    agent = Agent(tmp_path, beat=lambda: hour_passes() if agent.live else None)
+    assert isinstance(agent.bucket, MemoryBucket)
+    publisher = Publisher(agent.bucket)
+    serve(agent, publisher)
+    wanted = publisher.publish("v2", {path: body + b" two" for path, body in PAGES.items()})
+    publisher.promote("v2")
+    agent.attempt()
+    told = next(status for status in agent.reporter.statuses if status.wanted == wanted)
+    assert (told.state, told.because) == ("staging", "it is being staged")
+    assert told.serving.startswith("v1-")
+    assert told.serving != wanted
+    assert agent.ticker.status().behind_seconds == 0.0
+    assert [status.wanted for status in agent.reporter.statuses[-1:]] == [agent.ticker.status().serving]
+
+
 def test_a_clock_that_is_off_is_said_once(tmp_path: Path) -> None:
     bucket = MemoryBucket(clock=lambda: 1_800_000_600.0)
     agent = Agent(tmp_path, bucket)
