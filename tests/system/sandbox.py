@@ -10,6 +10,7 @@ from tests.system.machine import Machine
 
 # What is about the process that the unit runs and when, not about what it may do.
 _NOT_THE_SANDBOX = {
+    "EnvironmentFile",
     "ExecReload",
     "ExecStart",
     "NotifyAccess",
@@ -37,8 +38,12 @@ def _is_of_the_sandbox(line: str) -> bool:
     return bool(line) and not line.startswith("#") and line.split("=", 1)[0] not in _NOT_THE_SANDBOX
 
 
-def run_as(unit: Path, machine: Machine, command: str) -> subprocess.CompletedProcess[str]:
-    """The shell command, run on the machine under the unit's properties; it may fail."""
-    options = " ".join(f"--property={shlex.quote(each)}" for each in properties(unit))
+def run_as(
+    unit: Path, machine: Machine, command: str, *, instance: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """The shell command, run on the machine under the unit's properties; it may fail. `instance` is of a
+    template."""
+    properties_ = (each.replace("%i", instance) for each in properties(unit))
+    options = " ".join(f"--property={shlex.quote(each)}" for each in properties_)
     run = f"systemd-run --quiet --collect --wait --pipe {options} /bin/sh -c {shlex.quote(command)}"
     return machine.run(run, check=False)

@@ -15,6 +15,7 @@ from tests.system.network import Hub
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/site"
 UNIT = ROOT / "systemd/s3sync-agent.service"
+TEMPLATE = ROOT / "systemd/s3sync-agent@.service"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
+import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from tests.system import bundles
+from s3sync_agent.layout import MachinePaths
+from tests.nginx_process import Answer
+from tests.servers import REGION
+from tests.system import bundles, s3
 from tests.system.fleet import Fleet
 from tests.system.machine import Machine
-from tests.system.network import Hub
-from tests.system.site import EXAMPLE, Site
+from tests.system.network import HUB_ADDRESS, Hub
+from tests.system.sandbox import run_as
+from tests.system.site import EXAMPLE, TEMPLATE, Site
 from tests.system.visitors import visiting
 
 AGENT = "s3sync-agent"
 COMMAND = "/opt/s3sync-agent/bin/s3sync-agent"
 STATE = "/var/lib/s3sync-agent"
+LARGE = "0123456789abcdef" * (1 << 19)  # 8 MiB: more than sockets hold
 PAGES = ("/", "/about/", "/assets/app-59d1c78c.js", "/healthz")
 
 
@@ -105,9 +113,109 @@ def test_a_restarted_nginx_serves_the_same(serving: Machine, hub: Hub) -> None:
     assert serving.http("/").body == (EXAMPLE / "index.html").read_bytes()
 
 
+def test_stopping_nginx_finishes_what_it_has_begun(serving: Machine, site: Site, hub: Hub) -> None:
+    before = serving.unit("nginx", "MainPID")
+    assert serving.unit("nginx", "ExecStop") == ""
+    assert [serving.unit("nginx", name) for name in ("KillMode", "TimeoutStopUSec")] == ["mixed", "30s"]
+    assert serving.unit("nginx", "MainPID") == before
+    site.release({"large.bin": LARGE}, "v-large")
+    serving.wait_until(lambda: serving.http("/large.bin", method="HEAD").status == 200, "for the download")
+    begun = Event()
+    download = hub.submit(_slow_download, serving.address, "/large.bin", begun)
+    assert begun.wait(10)
+    started = time.monotonic()
+    serving.run("systemctl stop nginx")
+    seconds = time.monotonic() - started
+    with pytest.raises(OSError, match="refused"):
+        serving.http("/")
+    assert download.result(timeout=30) == len(LARGE)
+    assert serving.unit("nginx", "Result") == "success"
+    print(f"\nnginx stopped in {seconds:.1f} s, after the last byte of a slow download")
+    serving.run("systemctl start nginx")
+
+
+def _slow_download(address: str, path: str, begun: Event) -> int:
+    """A visitor who reads a little at a time, for more than the 5 s that distributions allow; the bytes
+    that came."""
+    with socket.create_connection((address, 80), timeout=30) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = connection.makefile("rb")
+        while answer.readline() != b"\r\n":
+            pass
+        count, until = 0, time.monotonic() + 7
+        while chunk := answer.read(64 << 10):
+            count += len(chunk)
+            begun.set()
+            if time.monotonic() < until:
+                time.sleep(0.1)  # slow on purpose
+        return count
+
+
+def test_a_visitor_is_who_the_balancer_says_and_not_who_he_says(serving: Machine) -> None:
+    """The hub is a private address, as a balancer is."""
+    serving.http("/", headers={"X-Forwarded-For": "6.6.6.6, 203.0.113.7"})
+    visit = json.loads(serving.run("tail -n 1 /var/log/nginx/access.log").stdout)
+    assert (visit["client"], visit["balancer"]) == ("203.0.113.7", HUB_ADDRESS)
+    assert visit["release"].startswith("v")
+
+
 def test_an_nginx_that_was_killed_is_not_the_end(serving: Machine) -> None:
     serving.run("systemctl kill --signal=KILL nginx; systemctl start nginx")
     serving.wait_until(lambda: serving.http("/healthz").status == 200, "for nginx")
+
+
+# -------------------------------------------------------------------------------- metrics
+
+
+def test_metrics_say_what_status_says(serving: Machine) -> None:
+    """Inside the sandbox of the unit, with node_exporter's file where the agent may write."""
+    settings = 'metrics_listen = "127.0.0.1:9180"\nmetrics_textfile = "/run/s3sync-agent/s3sync.prom"\n'
+    serving.write("/etc/s3sync-agent/config.d/metrics.toml", settings)
+    ask = "curl --silent --fail --max-time 5 http://127.0.0.1:9180/metrics"
+    serving.wait_until(lambda: serving.run(ask, check=False).returncode == 0, "for metrics")
+    scraped, told = serving.run(ask).stdout, status(serving)
+    assert f'serving="{told["serving"]}"' in scraped
+    assert f"s3sync_activations_total {float(told['counts']['activations'])}" in scraped
+    assert "s3sync_behind_seconds 0.0" in scraped
+    assert "s3sync_healthy 1.0" in scraped
+    file = "/run/s3sync-agent/s3sync.prom"
+    serving.wait_until(lambda: serving.run(f"test -s {file}", check=False).returncode == 0, "for the file")
+    assert serving.run(f"stat -c %a:%U {file}").stdout == "644:s3sync-agent\n"
+    serving.run("rm /etc/s3sync-agent/config.d/metrics.toml")
+    serving.wait_until(lambda: serving.run(ask, check=False).returncode != 0, "for their end")
+
+
+# -------------------------------------------------------------------------- several sites
+
+
+def test_a_second_site_on_the_same_machine(serving: Machine, site: Site, tmp_path: Path) -> None:
+    blog = Site(f"{site.url}-blog", tmp_path, site.hub)
+    there = MachinePaths("blog-2")
+    options = f"--site {blog.url} --name blog-2 --host blog.test --endpoint-url {s3.ENDPOINT}"
+    serving.write("/etc/s3sync-agent/blog-2/config.d/often.toml", "poll_interval = 1\n")
+    serving.run(f"{COMMAND} setup {options} --region {REGION}")
+
+    def visit(path: str) -> Answer:
+        return serving.http(path, headers={"Host": "blog.test"})
+
+    assert (visit("/healthz").status, visit("/").status) == (503, 503)
+    assert serving.http("/healthz").status == 200
+    blog.release({"index.html": "<h1>blog</h1>"}, "v1")
+    serving.wait_until(lambda: visit("/healthz").status == 200, "for the blog")
+    assert visit("/").body == b"<h1>blog</h1>"
+    assert b"blog</h1>" not in serving.http("/").body
+    told = serving.run(f"s3sync-agent --config {there.config} status").stdout
+    assert f"site  {blog.url}\n" in told
+    for forbidden in (STATE, "/run/s3sync-agent"):
+        refused = run_as(TEMPLATE, serving, f"touch {forbidden}/x", instance="blog-2")
+        assert "Read-only file system" in refused.stderr, forbidden
+    allowed = f"touch {there.state_dir}/x {there.run_dir}/x && rm {there.state_dir}/x {there.run_dir}/x"
+    assert run_as(TEMPLATE, serving, allowed, instance="blog-2").returncode == 0
+    serving.run(f"{COMMAND} setup --remove --name blog-2")
+    assert visit("/").body == serving.http("/").body, "nobody's host is answered by the site without a name"
+    assert serving.run("systemctl is-active s3sync-agent@blog-2", check=False).stdout == "inactive\n"
+    assert serving.unit(AGENT, "ActiveState") == "active"
 
 
 # ------------------------------------------------------------------------ drift, full disk
@@ -165,7 +273,8 @@ def test_removing_gives_the_machine_back_and_setting_up_again_works(
     assert machine.run(f"systemctl is-active {AGENT}", check=False).stdout.strip() == "inactive"
     left = machine.run(
         "ls -d /var/lib/s3sync-agent /run/s3sync-agent /etc/s3sync-agent /etc/nginx/conf.d/s3sync.conf"
-        " /etc/systemd/system/s3sync-agent.service; getent passwd s3sync-agent",
+        " /etc/systemd/system/s3sync-agent.service /etc/systemd/system/nginx.service.d/s3sync.conf"
+        " /usr/local/bin/s3sync-agent; getent passwd s3sync-agent",
         check=False,
     )
     assert left.stdout == ""
