@@ -42,8 +42,9 @@ class Pruner:
             )
         if not pruned and now < self._assets_until:
             return
-        with disk_errors("prune"):
+        with disk_errors("retained.json"):
             self._retain(pruned, now)
+        with disk_errors("the state directory"):
             with instance.swap:
                 moved = [webroot.move_away(release) for release in pruned]
                 webroot.forget(pruned)
