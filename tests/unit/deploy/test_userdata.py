@@ -4,6 +4,7 @@ import datetime as dt
 import io
 import shutil
 import subprocess
+import sys
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ def test_the_script_is_bash_and_fits_where_user_data_must_fit() -> None:
         ["bash", "-n"], input=text, text=True, capture_output=True, check=False, timeout=10
     )
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_shellcheck_finds_nothing() -> None:
+    text = script(on_end="cfn-signal --success true", aws=AwsSettings("us-east-1", "http://10.0.0.5:9000"))
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    checked = subprocess.run(
+        [shellcheck, "-"], input=text, text=True, capture_output=True, check=False, timeout=30
+    )
+    assert (checked.returncode, checked.stdout) == (0, "")
 
 
 def test_it_pins_the_bundle_where_the_site_keeps_it() -> None:
