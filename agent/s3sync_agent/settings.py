@@ -7,7 +7,6 @@ made from it.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 import tomllib
@@ -16,23 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from s3sync_agent import layout
+from s3sync_agent import layout, values
 from s3sync_agent.errors import ConfigError
 
 SourceKind = Literal["auto", "pointer", "plain"]
 DriftMode = Literal["heal", "report", "off"]
 LogFormat = Literal["auto", "json", "console"]
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: a loopback IP address, without brackets, and a port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +41,7 @@ class Settings:
     scrub_interval: float
     log_format: LogFormat
     metrics_textfile: Path | None
-    metrics_listen: Address | None
+    metrics_listen: values.Address | None
     cloudwatch_namespace: str | None
     cloudwatch_group: str
 
@@ -80,116 +68,13 @@ class Field:
     doc: str
 
 
-def _text(value: object) -> str:
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    raise ValueError("expected a text")
-
-
-def _site(value: object) -> layout.Site:
-    try:
-        return layout.parse_site(_text(value))
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-
-
-def _path(value: object) -> Path:
-    path = Path(_text(value))
-    return path if path.is_absolute() else Path.cwd() / path
-
-
-def _identity(value: object) -> str:
-    text = _text(value)
-    if len(text) > 200 or not text.isprintable() or "/" in text:
-        raise ValueError("expected at most 200 printable characters without a slash")
-    return text
-
-
-def _loopback(value: object) -> Address:
-    text = _text(value)
-    host, _, port = text.rpartition(":")
-    try:
-        address, number = ipaddress.ip_address(host.removeprefix("[").removesuffix("]")), int(port)
-    except ValueError as error:
-        raise ValueError("expected an IP address, a colon and a port") from error
-    if not address.is_loopback:
-        raise ValueError("expected a loopback address: metrics are for this machine, which may pass them on")
-    if not 1 <= number <= 65535:
-        raise ValueError("expected a port, 1 to 65535")
-    return Address(str(address), number)
-
-
-def _textfile(value: object) -> Path:
-    path = _path(value)
-    if path.suffix != ".prom":
-        raise ValueError("expected a name that ends in .prom: node_exporter reads no other")
-    return path
-
-
-# What CloudWatch takes; its own metrics are in AWS/….
-_NAMESPACE = re.compile(r"(?!AWS/)[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]{0,254}")
-_LONGEST_GROUP = 1024
-
-
-def _namespace(value: object) -> str:
-    text = _text(value)
-    if not _NAMESPACE.fullmatch(text):
-        raise ValueError("expected at most 255 letters, digits and . - _ / # :, not beginning with AWS/")
-    return text
-
-
-def _group(value: object) -> str:
-    text = _text(value)
-    if len(text) > _LONGEST_GROUP or not text.isascii() or not text.isprintable():
-        raise ValueError(f"expected at most {_LONGEST_GROUP} printable ASCII characters")
-    return text
-
-
-def _seconds(low: float, high: float) -> Callable[[object], float]:
-    def parse(value: object) -> float:
-        number = _number(value)
-        if not low <= number <= high:
-            raise ValueError(f"expected {low:g} to {high:g} seconds")
-        return number
-
-    return parse
-
-
-def _count(low: int, high: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        number = _number(value)
-        if not low <= number <= high or not number.is_integer():
-            raise ValueError(f"expected a whole number, {low} to {high}")
-        return int(number)
-
-    return parse
-
-
-def _number(value: object) -> float:
-    try:
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return float(value)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError("expected a number")
-
-
-def _one_of(*choices: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if value not in choices:
-            raise ValueError(f"expected {' or '.join(choices)}")
-        return str(value)
-
-    return parse
-
-
 REQUIRED = object()
 
 FIELDS: tuple[Field, ...] = (
-    Field("site", _site, REQUIRED, "s3://bucket[/prefix]", "The site this agent serves."),
+    Field("site", values.site, REQUIRED, "s3://bucket[/prefix]", "The site this agent serves."),
     Field(
         "source",
-        _one_of("auto", "pointer", "plain"),
+        values.one_of("auto", "pointer", "plain"),
         "auto",
         "auto, pointer or plain",
         "Follow the pointer only, the bare files in `current/` only, or the pointer as soon as there is "
@@ -197,14 +82,14 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         "state_dir",
-        _path,
+        values.path,
         layout.DEFAULT_STATE_DIR,
         "path",
         "Releases, links and state. One file system, readable by nginx, written by the agent alone.",
     ),
     Field(
         "run_dir",
-        _path,
+        values.path,
         None,
         "path",
         "Where `status.json` and `healthy` are. Default: `/run/s3sync-agent`, or `run` in the state "
@@ -212,42 +97,42 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         "identity",
-        _identity,
+        values.identity,
         None,
         "text",
         "What this instance is called in a rollout. Default: the host name.",
     ),
     Field(
         "poll_interval",
-        _seconds(0.2, 3600),
+        values.seconds(0.2, 3600),
         5.0,
         "seconds",
         "How often the pointer is asked for; ± 10 % so that a fleet does not ask in step.",
     ),
     Field(
         "plain_interval",
-        _seconds(0.2, 3600),
+        values.seconds(0.2, 3600),
         15.0,
         "seconds",
         "How often `current/` is listed in plain mode; a listing costs twelve times a GET.",
     ),
     Field(
         "plain_settle",
-        _seconds(0, 3600),
+        values.seconds(0, 3600),
         10.0,
         "seconds",
         "How long `current/` has to be unchanged before plain mode takes it.",
     ),
     Field(
         "keep_releases",
-        _count(1, 100),
+        values.count(1, 100),
         3,
         "1 to 100",
         "Releases kept on disk. What is live, previous or named by the pointer is never pruned.",
     ),
     Field(
         "asset_retention",
-        _seconds(0, 31 * 86400),
+        values.seconds(0, 31 * 86400),
         86400.0,
         "seconds",
         "How long the immutable files of a pruned release can still be fetched, at least; those of the "
@@ -255,28 +140,28 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         "drift",
-        _one_of("heal", "report", "off"),
+        values.one_of("heal", "report", "off"),
         "heal",
         "heal, report or off",
         "What to do when a served file is not what its manifest says.",
     ),
     Field(
         "scrub_interval",
-        _seconds(60, 31 * 86400),
+        values.seconds(60, 31 * 86400),
         86400.0,
         "seconds",
         "How often everything that is served is hashed again.",
     ),
     Field(
         "log_format",
-        _one_of("auto", "json", "console"),
+        values.one_of("auto", "json", "console"),
         "auto",
         "auto, json or console",
         "JSON lines or text for people; `auto` is text on a terminal and JSON elsewhere.",
     ),
     Field(
         "metrics_textfile",
-        _textfile,
+        values.textfile,
         None,
         "path",
         "Write [metrics](metrics.md) to this file for node_exporter, `/run/s3sync-agent/s3sync.prom` for "
@@ -284,7 +169,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         "metrics_listen",
-        _loopback,
+        values.loopback,
         None,
         "address:port",
         "Answer Prometheus there, `127.0.0.1:9151` for example. Loopback addresses only. Default: nobody "
@@ -292,14 +177,14 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         "cloudwatch_namespace",
-        _namespace,
+        values.namespace,
         None,
         "text",
         "Send metrics to CloudWatch under this namespace, once a minute. Default: none are sent.",
     ),
     Field(
         "cloudwatch_group",
-        _group,
+        values.group,
         None,
         "text",
         "The dimension `Group` there, the same on all instances that are watched as one. Default: the site "
@@ -347,14 +232,14 @@ def load(
     given = _from_files(config, faults)
     given += _from_environment(environ, faults)
     given += [Given("argument", key, value) for key, value in (overrides or {}).items()]
-    values = _merge(given, faults)
+    merged = _merge(given, faults)
     if faults.lines:
         raise ConfigError(
             "the configuration has faults:\n  " + "\n  ".join(faults.lines),
             hint="docs/configuration.md lists every setting; "
             "`s3sync-agent check-config` shows what is in force",
         )
-    return _settle_defaults(values)
+    return _settle_defaults(merged)
 
 
 def config_files(config: Path | None) -> list[Path]:
@@ -411,36 +296,36 @@ def _from_environment(environ: Mapping[str, str], faults: Faults) -> list[Given]
 
 
 def _merge(given: list[Given], faults: Faults) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for item in given:
         known = _BY_NAME.get(item.key)
         if known is None:
             faults.add(item.place, item.key, item.value, f"no such setting{_closest(item.key)}")
             continue
         try:
-            values[item.key] = known.parse(item.value)
+            merged[item.key] = known.parse(item.value)
         except ValueError as error:
             faults.add(item.place, item.key, item.value, f"{error}; takes {known.takes}")
-            values.setdefault(item.key, known.default)
+            merged.setdefault(item.key, known.default)
     for known in FIELDS:
-        if known.default is REQUIRED and known.name not in values:
+        if known.default is REQUIRED and known.name not in merged:
             faults.add("nowhere", known.name, None, f"must be set; takes {known.takes}")
-        values.setdefault(known.name, known.default)
-    return values
+        merged.setdefault(known.name, known.default)
+    return merged
 
 
-def _settle_defaults(values: dict[str, Any]) -> Settings:
+def _settle_defaults(merged: dict[str, Any]) -> Settings:
     """Fill in the defaults that depend on other settings or on the host."""
-    state_dir: Path = values["state_dir"]
-    if values["run_dir"] is None:
+    state_dir: Path = merged["state_dir"]
+    if merged["run_dir"] is None:
         default = state_dir == layout.DEFAULT_STATE_DIR
-        values["run_dir"] = layout.DEFAULT_RUN_DIR if default else state_dir / "run"
-    if values["identity"] is None:
-        values["identity"] = socket.gethostname() or "localhost"
-    if values["cloudwatch_group"] is None:
-        site = values["site"].url.removeprefix("s3://")
-        values["cloudwatch_group"] = site.encode("ascii", "backslashreplace").decode()[:_LONGEST_GROUP]
-    return Settings(**values)
+        merged["run_dir"] = layout.DEFAULT_RUN_DIR if default else state_dir / "run"
+    if merged["identity"] is None:
+        merged["identity"] = socket.gethostname() or "localhost"
+    if merged["cloudwatch_group"] is None:
+        site = merged["site"].url.removeprefix("s3://")
+        merged["cloudwatch_group"] = site.encode("ascii", "backslashreplace").decode()[: values.LONGEST_GROUP]
+    return Settings(**merged)
 
 
 def _closest(name: str) -> str:

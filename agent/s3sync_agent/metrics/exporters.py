@@ -15,7 +15,8 @@ from typing import Any
 
 from s3sync_agent.metrics.repeater import Event, Exporter, Repeater
 from s3sync_agent.metrics.table import Read
-from s3sync_agent.settings import Address, Settings
+from s3sync_agent.settings import Settings
+from s3sync_agent.values import Address
 
 PROMETHEUS_EVERY = 15.0
 CLOUDWATCH_EVERY = 60.0

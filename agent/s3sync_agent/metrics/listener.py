@@ -17,7 +17,7 @@ from prometheus_client import MetricsHandler
 from s3sync_agent.errors import MetricsNotTaken
 from s3sync_agent.metrics.prometheus import registry
 from s3sync_agent.metrics.table import Read
-from s3sync_agent.settings import Address
+from s3sync_agent.values import Address
 
 CLIENT_SECONDS = 5.0
 CLIENTS_AT_MOST = 8

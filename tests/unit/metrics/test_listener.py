@@ -15,7 +15,7 @@ from s3sync_agent.errors import MetricsNotTaken
 from s3sync_agent.metrics import listener as listener_module
 from s3sync_agent.metrics.listener import CLIENTS_AT_MOST, Listener
 from s3sync_agent.metrics.prometheus import registry
-from s3sync_agent.settings import Address
+from s3sync_agent.values import Address
 from tests.servers import free_ports
 from tests.statuses import STATUS
 

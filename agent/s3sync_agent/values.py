@@ -1,0 +1,129 @@
+"""How values of settings are read: from a text or a TOML value to what the code works with.
+
+Each function returns the value, or raises ValueError with a reason that names what was expected.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3sync_agent import layout
+from s3sync_agent.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a loopback IP address, without brackets, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def text(value: object) -> str:
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    raise ValueError("expected a text")
+
+
+def site(value: object) -> layout.Site:
+    try:
+        return layout.parse_site(text(value))
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def path(value: object) -> Path:
+    path = Path(text(value))
+    return path if path.is_absolute() else Path.cwd() / path
+
+
+def identity(value: object) -> str:
+    given = text(value)
+    if len(given) > 200 or not given.isprintable() or "/" in given:
+        raise ValueError("expected at most 200 printable characters without a slash")
+    return given
+
+
+def loopback(value: object) -> Address:
+    given = text(value)
+    host, _, port = given.rpartition(":")
+    try:
+        address, at = ipaddress.ip_address(host.removeprefix("[").removesuffix("]")), int(port)
+    except ValueError as error:
+        raise ValueError("expected an IP address, a colon and a port") from error
+    if not address.is_loopback:
+        raise ValueError("expected a loopback address: metrics are for this machine, which may pass them on")
+    if not 1 <= at <= 65535:
+        raise ValueError("expected a port, 1 to 65535")
+    return Address(str(address), at)
+
+
+def textfile(value: object) -> Path:
+    given = path(value)
+    if given.suffix != ".prom":
+        raise ValueError("expected a name that ends in .prom: node_exporter reads no other")
+    return given
+
+
+# What CloudWatch takes; its own metrics are in AWS/….
+_NAMESPACE = re.compile(r"(?!AWS/)[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]{0,254}")
+LONGEST_GROUP = 1024
+
+
+def namespace(value: object) -> str:
+    given = text(value)
+    if not _NAMESPACE.fullmatch(given):
+        raise ValueError("expected at most 255 letters, digits and . - _ / # :, not beginning with AWS/")
+    return given
+
+
+def group(value: object) -> str:
+    given = text(value)
+    if len(given) > LONGEST_GROUP or not given.isascii() or not given.isprintable():
+        raise ValueError(f"expected at most {LONGEST_GROUP} printable ASCII characters")
+    return given
+
+
+def seconds(low: float, high: float) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        given = number(value)
+        if not low <= given <= high:
+            raise ValueError(f"expected {low:g} to {high:g} seconds")
+        return given
+
+    return parse
+
+
+def count(low: int, high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        given = number(value)
+        if not low <= given <= high or not given.is_integer():
+            raise ValueError(f"expected a whole number, {low} to {high}")
+        return int(given)
+
+    return parse
+
+
+def number(value: object) -> float:
+    try:
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return float(value)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("expected a number")
+
+
+def one_of(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in choices:
+            raise ValueError(f"expected {' or '.join(choices)}")
+        return str(value)
+
+    return parse
