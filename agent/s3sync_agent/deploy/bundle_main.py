@@ -204,6 +204,7 @@ def _make_current(home: Path, prefix: Path) -> None:
     _point(current, home.name)
     for other in prefix.iterdir():
         if _HOME.match(other.name) and other.name not in {home.name, former}:
+            (other / DESCRIPTION).unlink(missing_ok=True)  # first: half a version must not count as one
             shutil.rmtree(other)
 
 

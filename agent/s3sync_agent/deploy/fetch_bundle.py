@@ -50,8 +50,12 @@ def role(metadata: str) -> dict[str, str]:
     )
     token = {"X-aws-ec2-metadata-token": get(ask).decode()}
     where = f"{metadata}/latest/meta-data/iam/security-credentials/"
-    name = get(urllib.request.Request(where, headers=token)).decode().split()[0]  # noqa: S310
+    name = get(urllib.request.Request(where, headers=token)).decode().partition("\n")[0]  # noqa: S310
     credentials: dict[str, str] = json.loads(get(urllib.request.Request(where + name, headers=token)))  # noqa: S310
+    if (
+        "SecretAccessKey" not in credentials
+    ):  # so it answers, with 200, while a role is too new or was deleted
+        raise OSError(f"the metadata service has no credentials: {credentials.get('Code')}")
     return credentials
 
 

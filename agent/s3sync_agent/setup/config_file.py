@@ -69,4 +69,5 @@ def _remove(paths: MachinePaths, host: Host) -> None:
     host.remove(paths.config)
     folder = paths.config.parent
     folders = [folder / "config.d", *dict.fromkeys((folder, DEFAULT_CONFIG.parent))]
-    must(host, "rmdir", "--ignore-fail-on-non-empty", *map(str, folders))
+    there = [str(each) for each in folders if host.directory(each) is not None]
+    must(host, "rmdir", "--ignore-fail-on-non-empty", *there)

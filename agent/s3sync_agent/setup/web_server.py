@@ -21,6 +21,7 @@ SITE_CONF = MachinePaths().nginx
 MAIN_CONF = Path("/etc/nginx/nginx.conf")
 DEFAULT_SITE = Path("/etc/nginx/sites-enabled/default")
 DEFAULT_SITE_TARGET = "/etc/nginx/sites-available/default"
+UNFINISHED = Path("/run/s3sync-setup.unfinished")  # gone after a reboot, when nginx has read everything anew
 _MARK = "#s3sync# "
 _SERVER = re.compile(r"^[ \t]*server\s*\{", re.MULTILINE)
 _LISTENS_ON_80 = re.compile(r"^\s*listen\s+(?:\S+:)?80\b", re.MULTILINE)
@@ -91,9 +92,12 @@ def configured(distribution: Distribution, paths: MachinePaths, hosts: Sequence[
         wanted[MAIN_CONF] = without_default_server(main).encode(errors="surrogateescape")
     changes = {path: content for path, content in wanted.items() if host.read(path) != content}
     default_site = host.link(DEFAULT_SITE)
-    if not changes and default_site is None:
+    unfinished = host.read(UNFINISHED) is not None
+    if not changes and default_site is None and not unfinished:
         return Finding(f"{paths.nginx} is up to date")
     parts = [f"write {paths.nginx}"] if paths.nginx in changes else []
+    if unfinished:
+        parts.append("let nginx take what an interrupted setup has written")
     if MAIN_CONF in changes or default_site is not None:
         parts.append(f"switch {distribution.name}'s default server off")
     # A file there, instead of the link, is somebody's own; when it contradicts, nginx says so.
@@ -115,6 +119,8 @@ def removed(distribution: Distribution, paths: MachinePaths, host: Host) -> Find
     """Ours out; with the last of ours the distribution's default server comes back."""
     if host.read(paths.nginx) is None:
         return Finding(f"{paths.nginx} is not there")
+    if not host.ask("nginx", "-v").ok:  # uninstalled: there is nobody to ask
+        return Finding(f"remove {paths.nginx}", lambda host: host.remove(paths.nginx))
     if sites_here(host.entries(paths.nginx.parent)) - {paths.name}:
         return Finding(f"remove {paths.nginx}", partial(_change, {}, remove=paths.nginx))
     changes = {}
@@ -148,6 +154,14 @@ def _change(
     """
     touched = [*changes, *([remove] if remove else []), *([DEFAULT_SITE] if link_back else [])]
     before = {path: (host.link(path), host.read(path)) for path in touched}
+
+    def put_back() -> None:
+        for path, (link, was) in before.items():
+            _put_back(host, path, link, was)
+
+    # Until nginx has taken it: whoever is killed in between has changed files, which the next call finds as
+    # they should be.
+    host.write(UNFINISHED, b"")
     try:
         for path, content in changes.items():
             host.write(path, content)
@@ -162,14 +176,18 @@ def _change(
         fault = (checked.output or "nginx -t gave no message") if refused else ""
     except OSError as error:
         fault = str(error)
+    except BaseException:  # Ctrl-C
+        put_back()
+        raise
     if fault:
-        for path, (link, was) in before.items():
-            _put_back(host, path, link, was)
+        put_back()
+        host.remove(UNFINISHED)
         raise SetupFailed(
             f"nginx cannot take the configuration, everything was put back:\n{fault}",
             hint="another file below /etc/nginx may contradict; see its message",
         )
     must(host, "systemctl", "try-reload-or-restart", "nginx.service")
+    host.remove(UNFINISHED)
 
 
 def _put_back(host: Host, path: Path, link: str | None, content: bytes | None) -> None:

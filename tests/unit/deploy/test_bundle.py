@@ -164,3 +164,20 @@ def test_a_bundle_under_another_name_has_lost_its_digest(agent: Path, tmp_path: 
     made = make_bundle(agent, TARGET, tmp_path / "out", download=INDEX.download)
     with pytest.raises(Refused, match=r"agent\.pyz has no digest in its name"):
         check_name(made.path.rename(tmp_path / "agent.pyz"))
+
+
+def test_a_version_whose_removal_was_interrupted_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("0.0.1-111111111111", "0.0.2-222222222222", "0.0.3-333333333333"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bundle.json").touch()
+    (tmp_path / "current").symlink_to("0.0.2-222222222222")
+
+    def killed(path: Path) -> None:
+        raise SystemExit(path)
+
+    monkeypatch.setattr("shutil.rmtree", killed)
+    with pytest.raises(SystemExit, match=r"0\.0\.1-1"):
+        bundle_main._make_current(tmp_path / "0.0.3-333333333333", tmp_path)
+    assert not (tmp_path / "0.0.1-111111111111" / "bundle.json").exists()

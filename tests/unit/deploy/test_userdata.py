@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -9,12 +10,14 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.request import Request
 
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from s3sync_agent.deploy import fetch_bundle
 from s3sync_agent.deploy.fetch_bundle import signed, told
 from s3sync_agent.deploy.userdata import MAX_BYTES, render
 from s3sync_agent.errors import ConfigError
@@ -26,6 +29,7 @@ BUNDLE = "s3sync-agent-1.2.3-cp312-x86_64-abababababab.pyz"
 
 
 AWS = AwsSettings("eu-central-1")
+WAITING = "--option DPkg::Lock::Timeout=300"
 
 
 def script(site: Site = Site("bucket", "my/site"), **options: Any) -> str:  # noqa: B008  # frozen
@@ -78,7 +82,7 @@ def test_the_same_inputs_give_the_same_script() -> None:
             "apt-get",
             [
                 "apt-get update --quiet=2",
-                "apt-get install --quiet=2 --no-install-recommends python3.12 nginx-light",
+                f"apt-get install {WAITING} --quiet=2 --no-install-recommends python3.12 nginx-light",
             ],
         ),
     ],
@@ -91,7 +95,7 @@ def test_what_is_missing_comes_from_the_distribution(
     (tmp_path / manager).chmod(0o755)
     for tool in ("awk", "bash", "cut", "date", "mktemp", "rm", "tee", "tr"):
         (tmp_path / tool).symlink_to(str(shutil.which(tool)))
-    program = script().split("\nif [[ ! -e $nginx_conf")[0].replace("PATH=$PATH:/usr/sbin", "")
+    program = script().split("\ndoor=")[0].replace("export PATH=$PATH:/usr/sbin", "") + "\nreached_end=1\n"
     ran = subprocess.run(
         [str(tmp_path / "bash"), "-c", program],
         env={"PATH": str(tmp_path)}, text=True, capture_output=True, check=False, timeout=10,
@@ -132,6 +136,89 @@ def test_what_is_told_at_the_end_is_the_step_that_failed_and_why(command: str, r
     )  # fmt: skip
     assert ran.returncode == 3
     assert ran.stdout.splitlines()[-1] == f"failure: failed to fetch the bundle (exit 3){reason}"
+
+
+def run_head(tail: str, *, environ: dict[str, str] | None = None) -> str:
+    """What the beginning of the script reports when it goes on with `tail`."""
+    head = script(on_end='echo "$S3SYNC_RESULT: $S3SYNC_REASON"').split("\npython=python")[0]
+    ran = subprocess.run(
+        ["bash", "-c", f"{head}\n{tail}\n"],
+        env={**os.environ, **(environ or {})}, text=True, capture_output=True, check=False, timeout=10,
+    )  # fmt: skip
+    assert ran.returncode != 0
+    return ran.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("signal", ["TERM", "HUP", "INT"])
+def test_a_script_that_is_ended_from_outside_reports_no_success(signal: str) -> None:
+    told = run_head(f'begin "install the bundle"\nrun true\nkill -{signal} $$\nsleep 5')
+    assert told.startswith("failure: failed to install the bundle (exit ")
+
+
+def test_an_end_that_is_none_is_reported_as_failure() -> None:
+    assert run_head('begin "set up the service"\nexit 0') == "failure: failed to set up the service (exit 1)"
+
+
+def test_a_machine_without_room_for_a_temporary_file_reports_all_the_same() -> None:
+    assert run_head("", environ={"TMPDIR": "/nowhere"}) == "failure: failed to start (exit 1)"
+
+
+def test_other_users_of_apt_are_waited_for(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    (tmp_path / "apt-get").write_text(
+        f"#!/bin/bash\n[[ $1 != update ]] || {{ echo x >>{count}; (($(wc -l <{count}) > 2)); }}\n"
+    )
+    (tmp_path / "sleep").write_text("#!/bin/bash\n")
+    for tool in ("apt-get", "sleep"):
+        (tmp_path / tool).chmod(0o755)
+    part = script().split('\nbegin "install nginx')[1].split("\nelse\n")[1].split("\nfi\n\n")[0]
+    program = f'set -euo pipefail\nrun() {{ "$@"; }}\nmissing=(nginx)\n{part}\necho installed'
+    ran = subprocess.run(
+        ["bash", "-c", program], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        text=True, capture_output=True, check=False, timeout=10,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (0, "installed\n"), ran.stderr
+    assert count.read_text() == "x\n" * 3
+
+
+@pytest.mark.parametrize("kept", ["door", "file"])
+def test_keeping_visitors_out_goes_on_after_an_interruption_and_removes_no_file(
+    kept: str, tmp_path: Path
+) -> None:
+    conf, default = tmp_path / "s3sync.conf", tmp_path / "default"
+    if kept == "door":
+        conf.write_text("server { listen 80 default_server; return 503; }\n")
+        default.symlink_to("/etc/hostname")
+    else:
+        default.write_text("mine")
+    part = "door=" + script().split("\ndoor=")[1].split("\nbegin ")[0]
+    part = part.replace("/etc/nginx/sites-enabled/default", str(default))
+    program = f'set -euo pipefail\nbegin() {{ :; }}\nrun() {{ echo "$*"; }}\nnginx_conf={conf}\n{part}'
+    ran = subprocess.run(["bash", "-c", program], text=True, capture_output=True, check=False, timeout=10)
+    assert (ran.returncode, ran.stdout) == (0, "systemctl reload-or-restart nginx\n"), ran.stderr
+    assert default.is_symlink() is False
+    assert default.exists() is (kept == "file")
+
+
+def test_a_refusal_of_the_metadata_service_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answers = {
+        "token": b"t",
+        "security-credentials/": b"role",
+        "role": b'{"Code": "AssumeRoleUnauthorizedAccess"}',
+    }
+    asked = []
+
+    def get(request: Request) -> bytes:
+        asked.append(request.full_url)
+        return next(answer for end, answer in answers.items() if request.full_url.endswith(end))
+
+    monkeypatch.setattr(fetch_bundle, "get", get)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(SystemExit, match="has no credentials: AssumeRoleUnauthorizedAccess"):
+        fetch_bundle.main("http://s3/key", "eu-central-1", "http://metadata", str(tmp_path / "bundle"))
+    assert len(asked) == 5 * 3
 
 
 @pytest.mark.parametrize(

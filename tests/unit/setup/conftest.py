@@ -59,6 +59,8 @@ class MemoryHost:
         self.selinux = ""
         self.semanage = True
         self.nginx_says = ""
+        self.nginx_dies: BaseException | None = None
+        self.nginx = True
         self.stale: set[str] = set()
         self.main_pid = "0"
         self.ran: list[str] = []
@@ -82,6 +84,10 @@ class MemoryHost:
                 return Ran(0, self.selinux) if self.selinux else Ran(127, "getenforce is not installed")
             case ("semanage", "fcontext", "--list", *_):
                 return Ran(0, "\n".join(self.rules)) if self.semanage else Ran(127, "not installed")
+            case ("nginx", "-t") if self.nginx_dies:
+                raise self.nginx_dies
+            case ("nginx", *_) if not self.nginx:
+                return Ran(127, "nginx is not installed")
             case ("nginx", "-t"):
                 return Ran(1, self.nginx_says) if self.nginx_says else self._check_nginx()
             case ("systemctl", "--version") | ("nginx", "-v"):

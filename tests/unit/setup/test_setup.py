@@ -10,7 +10,7 @@ from s3sync_agent import nginx
 from s3sync_agent.errors import ConfigError, SetupFailed
 from s3sync_agent.setup.config_file import config_text
 from s3sync_agent.setup.distributions import BY_ID, detect
-from s3sync_agent.setup.host import Directory
+from s3sync_agent.setup.host import Directory, Ran
 from s3sync_agent.setup.steps import CURRENT, ON_PATH, shipped_unit
 from s3sync_agent.setup.web_server import with_default_server, without_default_server
 from tests.releases import SITE
@@ -300,6 +300,50 @@ def test_a_disk_that_fills_up_in_between_leaves_nginx_as_it_was(debian: MemoryHo
         set_up(debian)
     assert DEFAULT_SITE in debian.links
     assert OURS not in debian.files
+
+
+def test_whoever_interrupts_while_nginx_checks_leaves_its_configuration_as_it_was(host: MemoryHost) -> None:
+    before = {path: content for path, content in host.files.items() if path.is_relative_to("/etc/nginx")}
+    host.nginx_dies = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        set_up(host)
+    assert before == {p: content for p, content in host.files.items() if p.is_relative_to("/etc/nginx")}
+
+
+def test_what_was_written_before_a_kill_is_taken_by_nginx_at_the_next_run(host: MemoryHost) -> None:
+    reload = "systemctl try-reload-or-restart nginx.service"
+    run = host.run
+
+    def killed(*command: str) -> Ran:
+        if " ".join(command) == reload:
+            raise SystemExit
+        return run(*command)
+
+    host.run = killed  # type: ignore[method-assign]  # dies there
+    with pytest.raises(SystemExit):
+        set_up(host)
+    host.run = run  # type: ignore[method-assign]
+    assert ("done", "let nginx take what an interrupted setup has written") in set_up(host)
+    assert reload in host.ran
+    assert outcomes(set_up(host)) == {"ok"}
+
+
+def test_a_site_can_be_removed_after_nginx_was(host: MemoryHost) -> None:
+    set_up(host)
+    host.nginx = False
+    set_up(host, remove=True)
+    assert OURS not in host.files
+    assert host.users == host.enabled - {"nginx.service"} == set()
+
+
+def test_removing_does_not_mind_a_folder_that_somebody_removed_before(host: MemoryHost) -> None:
+    set_up(host)
+    del host.directories[CONFIG.parent / "config.d"]
+    set_up(host, remove=True)
+    removed = next(
+        command for command in host.ran if command.startswith("rmdir") and "s3sync-agent" in command
+    )
+    assert removed == f"rmdir --ignore-fail-on-non-empty {CONFIG.parent}"
 
 
 def test_somebodys_own_file_in_place_of_the_default_site_is_not_removed(debian: MemoryHost) -> None:
