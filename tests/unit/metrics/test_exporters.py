@@ -262,14 +262,19 @@ def test_who_is_set_again_waits_for_who_was_ended_before(
     assert closed_before == [0, 1]
 
 
-@pytest.mark.usefixtures("made")
 def test_a_new_status_reaches_the_file_at_once_and_cloudwatch_in_its_minute(
-    news: News, running: Exporters
+    news: News, running: Exporters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cloudwatch = News()
+    monkeypatch.setattr(module, "_text_file", lambda *_: FakeExporter(news))
+    monkeypatch.setattr(module, "_cloudwatch", lambda *_: FakeExporter(cloudwatch))
     running.apply(settings(metrics_textfile="/a.prom", cloudwatch_namespace="one"))
-    news.until(lambda: news.exports == 2)
-    running.told()
-    news.until(lambda: news.exports == 3)
+    cloudwatch.until(lambda: cloudwatch.exports == 1)
+    for exports in range(2, 10):
+        news.until(lambda exports=exports: news.exports == exports - 1)  # type: ignore[misc]
+        running.told()
+    news.until(lambda: news.exports == 9)
+    assert cloudwatch.exports == 1
 
 
 def test_an_exporter_that_hangs_holds_nobody_up(
