@@ -44,7 +44,7 @@ STOP_WITHIN = 1.5
 # Ready is said when the first tick has ended, but no later than this: a boot does not wait for an S3 that
 # hangs, and what is on the disk is served by nginx all the while.
 READY_WITHIN = 10.0
-# While a job runs, how often to look whether it has found an activation that lies ahead.
+# While a job runs, how often to look whether it has found an activation that lies ahead, and to tell.
 LOOK_AHEAD = 1.0
 # Changes come in bursts; look when it has been quiet for so long.
 QUIET = 0.2
@@ -98,6 +98,7 @@ class Daemon:
         self._config_watcher = Watcher(self._config_touched, lambda: None, recursive=False)
         self._ready = False
         self._ready_by = clock.monotonic() + READY_WITHIN
+        self._looked_at = clock.monotonic()
         self._reload = False
         self._sync_now = False
         self._touched: set[str] = set()
@@ -256,10 +257,13 @@ class Daemon:
 
     def _look_ahead(self) -> None:
         """A tick may accept a pointer, stage what it names, and go on with something slow: the instant is
-        kept all the same, and whoever asks is told."""
+        kept all the same, and whoever asks is told; once a second, for staging brings a message for each
+        asset."""
         if self._worker.busy:
             self._due = self._sync.next_due() or self._due
-            if self._clock.monotonic() - self._worker.given_at >= LOOK_AHEAD:
+            now = self._clock.monotonic()
+            if now - max(self._worker.given_at, self._looked_at) >= LOOK_AHEAD:
+                self._looked_at = now
                 self._ticker.look()
 
     def _activate_due(self) -> None:

@@ -172,7 +172,9 @@ class Ticker:
         if wanted is None or wanted == self._instance.webroot.live():
             self._behind_since = None
         elif self._behind_since is None:
-            self._behind_since = self._instance.clock.now()
+            self._behind_since = (
+                self._instance.clock.monotonic()
+            )  # whatever the wall clock is set to meanwhile
 
     def _note_problem(self, error: S3SyncError | None, next_in: float) -> None:
         if error is None:
@@ -202,7 +204,8 @@ class Ticker:
         settings, memory = instance.settings, instance.memory
         document = instance.accepted()
         due = self._sync.next_due()
-        now = instance.clock.now()
+        behind_since = self._behind_since  # once: several threads ask
+        behind = 0.0 if behind_since is None else instance.clock.monotonic() - behind_since
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -214,7 +217,7 @@ class Ticker:
             serving=instance.webroot.live() or "",
             serving_since=format_time(memory.serving_since) if memory.serving_since else "",
             wanted=self._wanted or "",
-            behind_seconds=round(now - self._behind_since, 1) if self._behind_since else 0.0,
+            behind_seconds=round(behind, 1),
             because=self._because(),
             sequence=document.pointer.sequence if document else 0,
             staged=tuple(sorted(instance.webroot.complete())),

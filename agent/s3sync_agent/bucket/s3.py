@@ -69,9 +69,24 @@ class S3Bucket:
 
     def __init__(self, bucket_name: str, *, max_connections: int = 16) -> None:
         self._name = bucket_name
-        self._s3 = _client(f"s3://{bucket_name}", max_connections)
-        self._s3.meta.events.register("after-call.s3", self._note_date)
+        self._max_connections = max_connections
         self._date: tuple[str, float] | None = None  # S3's last Date header, and when it came
+        self._connect()
+
+    def _connect(self) -> None:
+        self._client, self._has_credentials = _client(f"s3://{self._name}", self._max_connections)
+        self._client.meta.events.register("after-call.s3", self._note_date)
+
+    @property
+    def _s3(self) -> S3Client:
+        """A client made without credentials stays without: they are looked for again at each question until
+        there are some. A role may come after the agent, and so may the metadata service."""
+        if not self._has_credentials:
+            with asking("open", f"s3://{self._name}"):
+                found = botocore.session.get_session().get_credentials()
+            if found is not None:
+                self._connect()
+        return self._client
 
     def _url(self, key: str) -> str:
         return f"s3://{self._name}/{key}"
@@ -315,7 +330,8 @@ class _Body:
 # ------------------------------------------------------------------------------ the client
 
 
-def _client(url: str, max_connections: int) -> S3Client:
+def _client(url: str, max_connections: int) -> tuple[S3Client, bool]:
+    """A client, and whether it has credentials."""
     config = Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
@@ -330,12 +346,13 @@ def _client(url: str, max_connections: int) -> S3Client:
     with asking("open", url):
         session = botocore.session.get_session()
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
+        has_credentials = session.get_credentials() is not None  # asked first: the session keeps them
         try:
             client = cast("S3Client", session.create_client("s3", config=config))
         except ValueError as error:
             raise wrong_endpoint(url, error) from error
     client.meta.events.register_first("needs-retry.s3", _never_redirect_head_bucket)
-    return client
+    return client, has_credentials
 
 
 def _never_redirect_head_bucket(request_dict: dict[str, Any], operation: OperationModel, **_: object) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 from botocore.utils import IMDSRegionProvider
 
 from s3sync_agent.errors import MetricsNotTaken
@@ -63,6 +63,10 @@ class CloudWatch:
                 "put metrics: the region is not known",
                 hint="set AWS_DEFAULT_REGION, or let the instance ask its metadata service",
             ) from error
+        except NoCredentialsError as error:
+            raise MetricsNotTaken(
+                "put metrics: there are no usable credentials", hint="give the instance its role"
+            ) from error
         except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
             raise MetricsNotTaken(
                 f"put metrics: {type(error).__name__}: {escape(str(error))[:200]}",
@@ -103,7 +107,8 @@ def _datum(metric: Metric, number: float, group: str) -> MetricDatumTypeDef:
 
 def _client() -> CloudWatchClient:
     """Made from botocore's session directly, as the bucket's is. The region is the AWS settings' own, else
-    the one this instance is in."""
+    the one this instance is in. Raises NoRegionError, NoCredentialsError: a client made without would stay
+    without, and the role, or the metadata service, may come later."""
     config = Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
@@ -113,6 +118,10 @@ def _client() -> CloudWatchClient:
     )
     session = botocore.session.get_session()
     region = session.get_config_variable("region") or IMDSRegionProvider(session).provide()
+    if region is None:
+        raise NoRegionError
+    if session.get_credentials() is None:
+        raise NoCredentialsError
     return cast("CloudWatchClient", session.create_client("cloudwatch", region_name=region, config=config))
 
 

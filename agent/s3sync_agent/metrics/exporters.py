@@ -68,7 +68,8 @@ class Exporters:
     def __init__(self, read: Read, event: Event) -> None:
         self._read = read
         self._event = event
-        self._running: dict[str, tuple[Receiver, Repeater]] = {}
+        # Without a receiver: one that was told to end, and may hold its port or file for a moment yet.
+        self._running: dict[str, tuple[Receiver | None, Repeater]] = {}
 
     def apply(self, settings: Settings) -> None:
         """Start what is set, end what no longer is; what stays as it was goes on."""
@@ -78,8 +79,9 @@ class Exporters:
             if receiver != former or repeater is None:
                 repeater = self._restart(to, receiver, repeater)
             self._running[to] = (receiver, repeater)
-        for _, repeater in before.values():
+        for to, (_, repeater) in before.items():
             repeater.end()
+            self._running[to] = (None, repeater)
 
     def _restart(self, to: str, receiver: Receiver, former: Repeater | None) -> Repeater:
         if former is not None:

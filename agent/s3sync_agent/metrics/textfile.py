@@ -28,7 +28,7 @@ class TextFile:
         except OSError as error:
             raise MetricsNotTaken(
                 f"write {self._path}: {error.strerror}",
-                hint="the agent's unit may only write /run/s3sync-agent and /var/lib/s3sync-agent",
+                hint="the agent's unit may only write its run_dir and its state_dir",
             ) from error
 
     def close(self) -> None:

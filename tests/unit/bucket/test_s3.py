@@ -170,6 +170,17 @@ def test_neither_secrets_nor_queries_nor_control_characters_reach_a_message(
         assert hidden not in told
 
 
+def test_credentials_that_come_later_are_used(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    bucket = S3Bucket("bucket")
+    assert "no usable credentials" in str(refused(bucket, StoreDenied))
+    enter(server, monkeypatch)
+    server.answers = [Answer(200, b"body", ETAG | {"Date": "Sun, 22 Nov 2026 18:15:00 GMT"})]
+    assert bucket.get("key", limit=1000).body == b"body"
+    assert bucket.server_time() is not None
+
+
 # --------------------------------------------------------------------- the question is wrong
 
 

@@ -179,6 +179,19 @@ def test_a_server_that_hangs_is_given_up_on(raw: RawServer, monkeypatch: pytest.
     assert len(raw.requests) == module.ATTEMPTS
 
 
+def test_credentials_that_come_later_are_used(raw: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = CloudWatch("ns", GROUP, lambda: STATUS)
+    with monkeypatch.context() as without:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            without.delenv(name)
+        with pytest.raises(MetricsNotTaken, match="credentials") as refused:
+            exporter.export()
+    assert "role" in refused.value.hint
+    raw.answers = [Answer(200, b"{}", {"Content-Type": "application/x-amz-json-1.0"})]
+    exporter.export()
+    exporter.close()
+
+
 # ------------------------------------------------------------------------------ the region
 
 
@@ -208,6 +221,8 @@ def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         thread = threading.Thread(target=found.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENTIFIER")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret-key")
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{found.server_port}")
         yield
         found.shutdown()

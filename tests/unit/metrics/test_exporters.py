@@ -242,14 +242,39 @@ def test_who_is_set_no_more_ends(news: News, made: list[tuple[Any, ...]], runnin
     assert len(made) == 1
 
 
-@pytest.mark.usefixtures("made")
-def test_a_new_status_reaches_the_file_at_once_and_cloudwatch_in_its_minute(
-    news: News, running: Exporters
+def test_who_is_set_again_waits_for_who_was_ended_before(
+    news: News, exporter: FakeExporter, running: Exporters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running.apply(settings(metrics_textfile="/a.prom", cloudwatch_namespace="one"))
+    closed_before = []
+
+    def make(*_: Any) -> FakeExporter:
+        closed_before.append(news.closed)
+        return exporter
+
+    monkeypatch.setattr(module, "_listener", make)
+    exporter.hang.clear()
+    running.apply(settings(metrics_listen="127.0.0.1:9151"))
+    news.until(lambda: news.exports == 1)
+    running.apply(settings())
+    running.apply(settings(metrics_listen="127.0.0.1:9151"))
+    exporter.hang.set()
     news.until(lambda: news.exports == 2)
-    running.told()
-    news.until(lambda: news.exports == 3)
+    assert closed_before == [0, 1]
+
+
+def test_a_new_status_reaches_the_file_at_once_and_cloudwatch_in_its_minute(
+    news: News, running: Exporters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloudwatch = News()
+    monkeypatch.setattr(module, "_text_file", lambda *_: FakeExporter(news))
+    monkeypatch.setattr(module, "_cloudwatch", lambda *_: FakeExporter(cloudwatch))
+    running.apply(settings(metrics_textfile="/a.prom", cloudwatch_namespace="one"))
+    cloudwatch.until(lambda: cloudwatch.exports == 1)
+    for exports in range(2, 10):
+        news.until(lambda exports=exports: news.exports == exports - 1)  # type: ignore[misc]
+        running.told()
+    news.until(lambda: news.exports == 9)
+    assert cloudwatch.exports == 1
 
 
 def test_an_exporter_that_hangs_holds_nobody_up(

@@ -144,6 +144,19 @@ def test_an_instant_is_known_while_the_tick_that_brought_it_goes_on(
     assert daemon._ticker.attempt().error is None
 
 
+def test_who_asks_during_a_long_job_is_told_once_a_second_whatever_comes_meanwhile(
+    daemon: Daemon, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[float] = []
+    monkeypatch.setattr(daemon._ticker, "look", lambda: looked.append(clock.monotonic()))
+    daemon._give_work()
+    began = clock.monotonic()
+    for _ in range(40):
+        daemon._look_ahead()
+        clock.advance(0.125)
+    assert [moment - began for moment in looked] == [1, 2, 3, 4]
+
+
 def is_busy(daemon: Daemon) -> bool:
     return daemon._worker.busy
 

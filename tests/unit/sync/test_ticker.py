@@ -155,6 +155,20 @@ def test_behind_counts_from_when_something_else_was_wanted(
     assert status.because.startswith("content of")
 
 
+def test_a_clock_that_is_set_meanwhile_changes_nothing_about_being_behind(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    publisher.publish("v2", {path: body + b" two" for path, body in PAGES.items()})
+    publisher.promote("v2")
+    bucket.corrupt(publisher.pack_key("v2"))
+    agent.attempt()
+    agent.clock.advance(42)
+    for jump in (-3600, 7200):
+        agent.clock.wall += jump
+        assert agent.ticker.status().behind_seconds == 42.0
+
+
 def test_who_asks_during_a_long_staging_is_told_what_is_wanted_and_since_when(tmp_path: Path) -> None:
     def hour_passes() -> None:
         agent.clock.advance(600)
