@@ -25,7 +25,7 @@ from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
 from s3sync_agent.counts import Counts
 from s3sync_agent.drift import Watcher
-from s3sync_agent.errors import S3SyncError
+from s3sync_agent.errors import ConfigError, S3SyncError
 from s3sync_agent.heal import check_everything, check_touched
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.machine import Due
@@ -34,7 +34,7 @@ from s3sync_agent.notify import Notifier
 from s3sync_agent.report import Counted, Reporter, Status, one_line
 from s3sync_agent.settings import Settings
 from s3sync_agent.sync import Sync
-from s3sync_agent.ticker import Attempt, Ticker
+from s3sync_agent.ticker import Attempt, Course, Ticker
 from s3sync_agent.webroot import Webroot
 from s3sync_agent.worker import Worker
 
@@ -107,10 +107,11 @@ class Daemon:
         self._scrub = False
         self._unwatched: str | None = None
         self._exporters = Exporters(read=self._status, event=self._event)
-        self._set_up(settings, Counts())
+        self._set_up(settings, Counts(), None)
 
-    def _set_up(self, settings: Settings, counts: Counts) -> None:
-        """Everything that depends on the settings, but for the metrics: those go on where they can."""
+    def _set_up(self, settings: Settings, counts: Counts, course: Course | None) -> None:
+        """Everything that depends on the settings, but for the metrics: those go on where they can. So does
+        the course of ticks of the same site."""
         self._settings = settings
         self._reporter = Counted(self._make_reporter(settings), counts, told=self._exporters.told)
         self._instance = Instance(
@@ -122,7 +123,7 @@ class Daemon:
             beat=self._worker.beat,
         )
         self._sync = Sync(self._instance)
-        self._ticker = Ticker(self._instance, self._sync, random.random)
+        self._ticker = Ticker(self._instance, self._sync, random.random, course)
         self._due: Due | None = None
         self._settled_on: str | None = None
         self._poll_at = self._clock.monotonic()
@@ -140,8 +141,10 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises AgentBusy, ConfigError before anything has begun."""
+        # Before anything else: these two would end a process that does not expect them.
+        self._install_signals({signal.SIGHUP: Wake.RELOAD, signal.SIGUSR1: Wake.SYNC_NOW})
         self._start()
-        self._install_signals()
+        self._install_signals({signal.SIGTERM: Wake.STOP, signal.SIGINT: Wake.STOP})
         self._worker.start()
         self._exporters.apply(self._settings)
         self._watch_config()
@@ -172,13 +175,8 @@ class Daemon:
         if swept:
             self._reporter.event("agent.swept", count=len(swept), names=swept[:10])
 
-    def _install_signals(self) -> None:
-        for number, wake in (
-            (signal.SIGTERM, Wake.STOP),
-            (signal.SIGINT, Wake.STOP),
-            (signal.SIGHUP, Wake.RELOAD),
-            (signal.SIGUSR1, Wake.SYNC_NOW),
-        ):
+    def _install_signals(self, meanings: dict[signal.Signals, Wake]) -> None:
+        for number, wake in meanings.items():
             # SimpleQueue.put is reentrant: the only thing that is safe in a signal handler.
             signal.signal(number, partial(self._on_signal, wake))
 
@@ -233,10 +231,25 @@ class Daemon:
                 raise AssertionError("handled by the loop")
 
     def _note_attempt(self, attempt: Attempt) -> None:
-        self._due = self._sync.next_due()
+        self._due = self._next_due()
         self._poll_at = self._clock.monotonic() + attempt.next_in
         self._watch_served()
         self._be_ready()
+        self._need_run_dir()
+
+    def _need_run_dir(self) -> None:
+        """Raises ConfigError when somebody has removed it and the sandbox does not let us make it: nobody can
+        be told then that this instance is healthy. systemd makes it when it starts the service again."""
+        run_dir = self._settings.run_dir
+        if run_dir.is_dir():
+            return
+        try:
+            run_dir.mkdir(mode=0o755, parents=True)
+        except OSError as error:
+            raise ConfigError(
+                f"run directory {run_dir} is gone and cannot be made: {error.strerror}",
+                hint="systemd makes it anew when it starts the service again, which it does by itself",
+            ) from error
 
     def _be_ready_in_time(self) -> None:
         if self._clock.monotonic() >= self._ready_by:
@@ -260,11 +273,19 @@ class Daemon:
         kept all the same, and whoever asks is told; once a second, for staging brings a message for each
         asset."""
         if self._worker.busy:
-            self._due = self._sync.next_due() or self._due
+            self._due = self._next_due() or self._due
             now = self._clock.monotonic()
             if now - max(self._worker.given_at, self._looked_at) >= LOOK_AHEAD:
                 self._looked_at = now
-                self._ticker.look()
+                with contextlib.suppress(OSError):  # as in _next_due
+                    self._ticker.look()
+
+    def _next_due(self) -> Due | None:
+        """The loop outlives a state directory that cannot be read; the tick, which meets the same, tells."""
+        try:
+            return self._sync.next_due()
+        except OSError:
+            return None
 
     def _activate_due(self) -> None:
         """The instant has come: swap now, whatever the worker is doing, then look at everything again."""
@@ -274,13 +295,13 @@ class Daemon:
         due, self._due = self._due, None
         try:
             self._sync.activate_due()
-        except S3SyncError as error:
+        except (S3SyncError, OSError) as error:
             self._reporter.event(
                 "activate.failed",
                 release=due.ref.id,
                 error=type(error).__name__,
                 message=str(error),
-                hint=error.hint,
+                hint=error.hint if isinstance(error, S3SyncError) else "",
             )
         self._sync_now = True
 
@@ -370,18 +391,19 @@ class Daemon:
 
     def _change_settings(self, settings: Settings) -> None:
         """Start over with other settings; where they cannot be started with, with the old ones."""
-        old = self._settings
+        old, course = self._settings, self._ticker.course
         self._watcher.stop()
         self._instance.webroot.close()
         try:
-            self._set_up(settings, self._reporter.counts)
+            same = settings.site == old.site
+            self._set_up(settings, self._reporter.counts, course if same else None)
             self._sync.start()
         except S3SyncError as error:
             self._reporter.event(
                 "config.refused", error=type(error).__name__, message=str(error), hint=error.hint
             )
             self._instance.webroot.close()
-            self._set_up(old, self._reporter.counts)
+            self._set_up(old, self._reporter.counts, course)
             self._sync.start()
         self._exporters.apply(self._settings)
 
@@ -393,7 +415,10 @@ class Daemon:
             self._notifier.send("WATCHDOG=1", self._status_line())
 
     def _status_line(self) -> str:
-        return "STATUS=" + one_line(self._ticker.status(), now=self._clock.now())
+        try:
+            return "STATUS=" + one_line(self._ticker.status(), now=self._clock.now())
+        except OSError as error:
+            return f"STATUS=the state directory cannot be read: {error.strerror}"
 
     def _stop(self) -> None:
         """End within two seconds. What the worker was staging is swept at the next start."""

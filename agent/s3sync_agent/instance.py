@@ -44,9 +44,10 @@ class Instance:
 
     def accepted(self) -> Document | None:
         """The pointer in force; one accepted for another site, before the setting changed, is none."""
-        if self.memory.pointer != self._parsed[0]:
-            self._parsed = (self.memory.pointer, self.memory.document())
-        document = self._parsed[1]
+        memory, parsed = self.memory, self._parsed  # once: several threads ask, and none may get another's
+        if memory.pointer != parsed[0]:
+            self._parsed = parsed = (memory.pointer, memory.document())
+        document = parsed[1]
         return document if document and document.pointer.site == self.settings.site.url else None
 
     def remember(self, **changes: Any) -> None:

@@ -66,6 +66,8 @@ class Sync:
         self._plain = PlainSource(instance)
         self._setbacks: dict[str, Setback] = {}
         self._pruner = Pruner(instance)
+        # When S3 answered the question of this tick, in unix seconds; the tick may go on for long.
+        self.answered_at: float | None = None
 
     def start(self) -> list[str]:
         """Take the state directory over as it is found; returns what was swept.
@@ -95,6 +97,7 @@ class Sync:
     def tick(self) -> Outcome:
         """One pass. Raises S3SyncError; then nothing that is served has changed, or it has changed to
         what was wanted and something after it failed."""
+        self.answered_at = None
         with disk_errors("the state directory"):
             self._instance.webroot.make_directories()
         if self._is_plain_site():
@@ -106,6 +109,7 @@ class Sync:
         except S3SyncError:  # what was accepted stays in force, also what has become due meanwhile
             self.activate_due()
             raise
+        self.answered_at = self._instance.clock.now()
         return self._plain_tick() if document is None else self._pointer_tick(document)
 
     def _observe_pointer(self) -> Document | None:
@@ -266,6 +270,7 @@ class Sync:
     def _plain_tick(self) -> Outcome:
         instance = self._instance
         sight = self._plain.observe()
+        self.answered_at = instance.clock.now()
         if isinstance(sight, HasPointer):
             document = observe_pointer(instance)
             if document is None:  # taken away between the two requests: a plain site after all

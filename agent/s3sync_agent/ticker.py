@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from s3sync_agent import __version__, layout
+from s3sync_agent.clock import Clock
 from s3sync_agent.errors import PointerLost, S3SyncError, StoreError
 from s3sync_agent.heal import check_everything
 from s3sync_agent.instance import Instance, Stopped
@@ -41,24 +42,38 @@ class Attempt:
     next_in: float
 
 
-class Ticker:
-    """`chance` returns a number in [0, 1)."""
+@dataclass(slots=True)
+class Course:
+    """What the ticks have brought so far. `polled_at` is unix seconds, the other moments are monotonic.
 
-    def __init__(self, instance: Instance, sync: Sync, chance: Callable[[], float]) -> None:
+    Outlives a change of settings as long as the site is the same: how far behind an instance is must not
+    begin anew because somebody edited a file.
+    """
+
+    started: float
+    failures: int = 0
+    failing_since: float = 0.0
+    polled_at: float = 0.0
+    wanted: str | None = None
+    behind_since: float | None = None
+    outcome: Outcome | None = None
+    problem: Problem | None = None
+    clock_offset: float = 0.0
+    times_off: int = 0
+
+
+class Ticker:
+    """`chance` returns a number in [0, 1). `course` is that of a ticker before, to go on with."""
+
+    def __init__(
+        self, instance: Instance, sync: Sync, chance: Callable[[], float], course: Course | None = None
+    ) -> None:
+        self.course = course or Course(instance.clock.monotonic())
         self._instance = instance
         self._sync = sync
         self._chance = chance
-        self._started = instance.clock.monotonic()
         self._checked = False
-        self._failures = 0
-        self._failing_since = 0.0
-        self._polled_at = 0.0
-        self._wanted: str | None = None
-        self._behind_since: float | None = None
-        self._outcome: Outcome | None = None
-        self._problem: Problem | None = None
-        self._clock_offset = 0.0
-        self._times_off = 0
+        self._ticking = False
         self._written: tuple[float, Status] | None = None
         self._telling = threading.RLock()
 
@@ -78,6 +93,7 @@ class Ticker:
     def _attempt(self) -> Attempt:
         error: S3SyncError | None = None
         outcome: Outcome | None = None
+        self._ticking = True
         try:
             outcome = self._sync.tick()
             self._check_once()
@@ -87,6 +103,8 @@ class Ticker:
             error = expected
         except Exception as unexpected:  # noqa: BLE001 - the loop must outlive a bug, and say it
             error = _unexpected(unexpected)
+        finally:
+            self._ticking = False
         self._instance.reporter.polled(failed=self._is_poll_failure(error))
         if _no_answer(error):
             self._note_no_answer()
@@ -107,11 +125,11 @@ class Ticker:
 
     def _note_no_answer(self) -> None:
         clock = self._instance.clock
-        self._failures += 1
-        if self._failures == 1:
-            self._failing_since = clock.monotonic()
+        self.course.failures += 1
+        if self.course.failures == 1:
+            self.course.failing_since = clock.monotonic()
         live = self._instance.webroot.live()
-        waited = clock.monotonic() - self._started >= SERVE_WITHOUT_S3_AFTER
+        waited = clock.monotonic() - self.course.started >= SERVE_WITHOUT_S3_AFTER
         run = self._instance.settings.run
         if waited and live in self._instance.webroot.complete() and not run.healthy.exists():
             with disk_errors("healthy"):
@@ -119,14 +137,14 @@ class Ticker:
 
     def _note_answer(self) -> None:
         clock = self._instance.clock
-        self._polled_at = clock.now()
-        if self._failures:
+        self.course.polled_at = clock.now()
+        if self.course.failures:
             self._instance.reporter.event(
                 "poll.recovered",
-                failures=self._failures,
-                seconds=round(clock.monotonic() - self._failing_since, 1),
+                failures=self.course.failures,
+                seconds=round(clock.monotonic() - self.course.failing_since, 1),
             )
-        self._failures = 0
+        self.course.failures = 0
         self._note_clock()
 
     def _note_clock(self) -> None:
@@ -134,22 +152,22 @@ class Ticker:
         clock = self._instance.clock
         server_time = self._instance.bucket.server_time()
         offset = round(server_time - clock.now(), 1) if server_time is not None else 0.0
-        if self._clock_offset and abs(offset - self._clock_offset) <= DATE_STEP:
-            offset = self._clock_offset  # the same as before, as far as whole seconds can tell
-        self._times_off = self._times_off + 1 if abs(offset) > CLOCK_TOLERANCE else 0
-        offset = offset if self._times_off >= CLOCK_POLLS else 0.0
-        if offset and not self._clock_offset:
+        if self.course.clock_offset and abs(offset - self.course.clock_offset) <= DATE_STEP:
+            offset = self.course.clock_offset  # the same as before, as far as whole seconds can tell
+        self.course.times_off = self.course.times_off + 1 if abs(offset) > CLOCK_TOLERANCE else 0
+        offset = offset if self.course.times_off >= CLOCK_POLLS else 0.0
+        if offset and not self.course.clock_offset:
             self._instance.reporter.event("clock.off", seconds=offset)
-        self._clock_offset = offset
+        self.course.clock_offset = offset
 
     def _next_in(self, outcome: Outcome | None, error: S3SyncError | None) -> float:
         """Seconds until the next poll: the interval with jitter, longer while S3 does not answer."""
         settings = self._instance.settings
-        known = outcome or self._outcome
+        known = outcome or self.course.outcome
         plain = known.plain if known else settings.source == "plain"
         interval = settings.plain_interval if plain else settings.poll_interval
         if _no_answer(error):
-            doubled = settings.poll_interval * float(2 ** min(self._failures - 1, 10))
+            doubled = settings.poll_interval * float(2 ** min(self.course.failures - 1, 10))
             return min(BACKOFF_LIMIT, doubled) * (0.5 + self._chance() / 2)
         if outcome is not None and outcome.look_again is not None:
             return min(interval, max(0.1, outcome.look_again))
@@ -157,33 +175,31 @@ class Ticker:
 
     def _note(self, outcome: Outcome | None, error: S3SyncError | None, next_in: float) -> None:
         """Say what is new about it, once."""
-        held_before = self._outcome.held if self._outcome else ""
+        held_before = self.course.outcome.held if self.course.outcome else ""
         if outcome is not None:
-            self._outcome = outcome
+            self.course.outcome = outcome
             if outcome.held and outcome.held != held_before:
                 self._instance.reporter.event("plain.held", reason=outcome.held)
         with self._telling:
-            self._note_wanted(outcome.wanted if outcome else self._sync.wanted() or self._wanted)
+            self._note_wanted(outcome.wanted if outcome else self._sync.wanted() or self.course.wanted)
         self._note_problem(error, next_in)
 
     def _note_wanted(self, wanted: str | None) -> None:
         """Since when is something else served than should be?"""
-        self._wanted = wanted
+        self.course.wanted = wanted
         if wanted is None or wanted == self._instance.webroot.live():
-            self._behind_since = None
-        elif self._behind_since is None:
-            self._behind_since = (
-                self._instance.clock.monotonic()
-            )  # whatever the wall clock is set to meanwhile
+            self.course.behind_since = None
+        elif self.course.behind_since is None:
+            self.course.behind_since = self._instance.clock.monotonic()
 
     def _note_problem(self, error: S3SyncError | None, next_in: float) -> None:
         if error is None:
-            self._problem = None
+            self.course.problem = None
             return
         problem = Problem(type(error).__name__, str(error), error.hint)
-        if problem != self._problem:
+        if problem != self.course.problem:
             self._report(problem, error, next_in)
-        self._problem = problem
+        self.course.problem = problem
 
     def _report(self, problem: Problem, error: S3SyncError, next_in: float) -> None:
         fields = {"error": problem.error, "message": problem.message, "hint": problem.hint}
@@ -200,12 +216,16 @@ class Ticker:
 
     def status(self) -> Status:
         """How this instance is, now."""
-        instance = self._instance
+        instance, course = self._instance, self.course
         settings, memory = instance.settings, instance.memory
         document = instance.accepted()
         due = self._sync.next_due()
-        behind_since = self._behind_since  # once: several threads ask
-        behind = 0.0 if behind_since is None else instance.clock.monotonic() - behind_since
+        behind_since = course.behind_since  # once: several threads ask
+        answered_at = self._sync.answered_at if self._ticking else None
+        # In a tick that has got its answer the outage before is over, however long the rest takes.
+        over = course.failures > 0 and answered_at is not None
+        problem = None if over else course.problem
+        polled_at = answered_at or course.polled_at
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -213,24 +233,24 @@ class Ticker:
             identity=settings.identity,
             source=settings.source,
             state=instance.state.value,
-            stale=self._failures >= STALE_AFTER,
+            stale=course.failures >= STALE_AFTER and not over,
             serving=instance.webroot.live() or "",
             serving_since=format_time(memory.serving_since) if memory.serving_since else "",
-            wanted=self._wanted or "",
-            behind_seconds=round(behind, 1),
-            because=self._because(),
+            wanted=course.wanted or "",
+            behind_seconds=_since(behind_since, instance.clock),
+            because=self._because(problem),
             sequence=document.pointer.sequence if document else 0,
             staged=tuple(sorted(instance.webroot.complete())),
-            polled_at=format_time(self._polled_at) if self._polled_at else "",
+            polled_at=format_time(polled_at) if polled_at else "",
             activate_at=format_time(due.at) if due else "",
-            clock_offset=self._clock_offset,
-            problem=self._problem,
+            clock_offset=course.clock_offset,
+            problem=problem,
             healthy=settings.run.healthy.exists(),
             counts=instance.reporter.counts,
         )
 
-    def _because(self) -> str:
-        problem, outcome = self._problem, self._outcome  # once: several threads ask
+    def _because(self, problem: Problem | None) -> str:
+        outcome = self.course.outcome
         if problem is not None:
             return problem.message
         if self._instance.state is State.STAGING:
@@ -269,6 +289,11 @@ class Ticker:
                     return
             self._written = (now, told)
             self._instance.reporter.status(status)
+
+
+def _since(moment: float | None, clock: Clock) -> float:
+    """Seconds since a moment of the monotonic clock; 0 without one."""
+    return 0.0 if moment is None else round(clock.monotonic() - moment, 1)
 
 
 def _no_answer(error: S3SyncError | None) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from s3sync_agent.daemon import READY_WITHIN, Daemon, Message, Wake
+from s3sync_agent.errors import ConfigError, StoreUnavailable
 from s3sync_agent.notify import Notifier
 from s3sync_agent.settings import Settings, load
 from tests.agents import FakeClock, Recorder
@@ -192,3 +195,59 @@ def test_ready_is_said_once_and_as_soon_as_the_first_tick_has_ended(
         clock.advance(READY_WITHIN)
         daemon._be_ready_in_time()
     assert notifier.lines.count("READY=1") == 1
+
+
+def test_other_settings_for_the_same_site_do_not_make_an_old_failure_new(
+    daemon: Daemon, s3: MemoryBucket, clock: FakeClock, overrides: dict[str, str]
+) -> None:
+    s3.outage = StoreUnavailable("no network", hint="wait")
+    for _ in range(4):
+        daemon._handle(Message(Wake.JOB_DONE, daemon._ticker.attempt()))
+    overrides["keep_releases"] = "5"
+    daemon._read_settings()
+    assert daemon._settings.keep_releases == 5
+    assert daemon._status().stale
+    assert daemon._status().because == "no network"
+    overrides["site"] = "s3://another/site"
+    daemon._read_settings()
+    assert not daemon._status().stale
+
+
+def test_a_state_directory_that_cannot_be_read_does_not_end_the_loop(daemon: Daemon) -> None:
+    releases = daemon._settings.state.releases
+    releases.rmdir()
+    releases.write_text("what is this?")
+    assert daemon._status_line() == "STATUS=the state directory cannot be read: Not a directory"
+    assert daemon._next_due() is None
+
+
+def test_a_run_directory_that_cannot_be_made_again_ends_the_service_for_systemd_to_make_it(
+    daemon: Daemon,
+) -> None:
+    run_dir = daemon._settings.run_dir
+    run_dir.rmdir()
+    daemon._need_run_dir()
+    assert run_dir.is_dir()
+    run_dir.rmdir()
+    run_dir.write_text("in its place")
+    with pytest.raises(ConfigError, match="is gone and cannot be made"):
+        daemon._need_run_dir()
+
+
+def test_a_signal_that_comes_before_the_loop_is_kept_for_it(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1)}
+
+    def start() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(daemon, "_start", start)
+    try:
+        with pytest.raises(ConfigError, match="enough"):
+            daemon.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert waiting(daemon) == [Wake.SYNC_NOW]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from s3sync_agent.errors import StoreDenied, StoreUnavailable
+from s3sync_agent.pointer import format_time
 from s3sync_agent.webroot import store
 from tests.agents import Agent, FakeClock
 from tests.fakes import MemoryBucket
@@ -187,6 +188,24 @@ def test_who_asks_during_a_long_staging_is_told_what_is_wanted_and_since_when(tm
     assert told.serving != wanted
     assert agent.ticker.status().behind_seconds == 0.0
     assert [status.wanted for status in agent.reporter.statuses[-1:]] == [agent.ticker.status().serving]
+
+
+def test_an_outage_is_over_as_soon_as_s3_has_answered_however_long_staging_takes(tmp_path: Path) -> None:
+    agent = Agent(tmp_path, beat=lambda: agent.ticker.look() if agent.live else None)
+    assert isinstance(agent.bucket, MemoryBucket)
+    publisher = Publisher(agent.bucket)
+    serve(agent, publisher)
+    agent.bucket.outage = GONE
+    for _ in range(4):
+        agent.clock.advance(agent.attempt().next_in)
+    assert agent.ticker.status().stale
+    agent.bucket.outage = None
+    wanted = publisher.publish("v2", {path: body + b" two" for path, body in PAGES.items()})
+    publisher.promote("v2")
+    agent.attempt()
+    told = next(status for status in agent.reporter.statuses if status.wanted == wanted)
+    assert (told.stale, told.problem, told.because) == (False, None, "it is being staged")
+    assert told.polled_at == format_time(agent.clock.now())
 
 
 def test_a_clock_that_is_off_is_said_once(tmp_path: Path) -> None:
