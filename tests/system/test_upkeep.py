@@ -176,9 +176,10 @@ def test_metrics_say_what_status_says(serving: Machine) -> None:
     serving.wait_until(lambda: serving.run(ask, check=False).returncode == 0, "for metrics")
     scraped, told = serving.run(ask).stdout, status(serving)
     assert f'serving="{told["serving"]}"' in scraped
-    assert f"s3sync_activations_total {float(told['counts']['activations'])}" in scraped
-    assert "s3sync_behind_seconds 0.0" in scraped
-    assert "s3sync_healthy 1.0" in scraped
+    about = f'{{site="{told["site"]}"}}'
+    assert f"s3sync_activations_total{about} {float(told['counts']['activations'])}" in scraped
+    assert f"s3sync_behind_seconds{about} 0.0" in scraped
+    assert f"s3sync_healthy{about} 1.0" in scraped
     file = "/run/s3sync-agent/s3sync.prom"
     serving.wait_until(lambda: serving.run(f"test -s {file}", check=False).returncode == 0, "for the file")
     assert serving.run(f"stat -c %a:%U {file}").stdout == "644:s3sync-agent\n"
@@ -231,6 +232,13 @@ def test_a_page_that_somebody_changed_is_healed(serving: Machine) -> None:
     healed = {event["path"] for event in events(serving, "drift.healed")}
     assert {"index.html", "about/index.html"} <= healed
     assert serving.run(f"{COMMAND} verify").stdout.rstrip().endswith("all as published")
+
+
+def test_a_run_directory_that_somebody_removed_comes_back(serving: Machine) -> None:
+    serving.run("rm -r /run/s3sync-agent")
+    assert serving.http("/healthz").status == 503
+    seconds = serving.wait_until(lambda: serving.http("/healthz").status == 200, "for good health")
+    print(f"\nrun directory removed: in service again after {seconds:.1f} s")
 
 
 def test_a_full_disk_stops_the_next_release_and_nothing_else(serving: Machine, site: Site, hub: Hub) -> None:

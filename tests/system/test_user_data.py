@@ -93,6 +93,20 @@ def test_the_same_script_again_finds_nothing_to_do_and_disturbs_nobody(launched:
     assert launched.run(pids).stdout == before
 
 
+def test_a_machine_that_loses_power_in_its_boot_script_goes_on_at_the_next_boot(
+    fleet: Fleet, site: Site, bundle: Path
+) -> None:
+    machine = fleet.launch(user_data=site.user_data(bundle, on_end=REPORT))
+    installing = machine.root / "opt/s3sync-agent"
+    machine.wait_until(lambda: any(installing.glob("*/bin/python")), "for the installation to begin")
+    machine.power_cut()
+    assert not (machine.root / REPORTED.lstrip("/")).exists()
+    machine.switch_on()
+    assert reported(machine).startswith("success: ")
+    assert machine.http("/").body == PAGE
+    assert not list((machine.root / "var/lib/cloud/scripts/per-boot").iterdir())
+
+
 def test_a_machine_without_nginx_installs_it(fleet: Fleet, site: Site, bundle: Path) -> None:
     machine = fleet.launch(user_data=timed(site.user_data(bundle, on_end=REPORT)), on=False)
     rootfs.remove_packages(machine.root, "nginx-light", "nginx", "nginx-common", "libnginx-mod-http-echo")

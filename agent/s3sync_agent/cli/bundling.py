@@ -108,7 +108,13 @@ def _upload(connect: Connect | None, path: Path, site_url: str | None) -> None:
 
 @click.command()
 @click.option("--site", metavar="s3://BUCKET[/PREFIX]", envvar="S3SYNC_SITE", show_envvar=True, required=True)
-@click.option("--region", envvar="AWS_REGION", show_envvar=True, required=True, help="The bucket's region.")
+@click.option(
+    "--region",
+    envvar=["AWS_DEFAULT_REGION", "AWS_REGION"],
+    show_envvar=True,
+    required=True,
+    help="The bucket's region.",
+)
 @click.option(
     "--endpoint-url",
     envvar="AWS_ENDPOINT_URL",

@@ -203,9 +203,18 @@ def _make_current(home: Path, prefix: Path) -> None:
         return
     _point(current, home.name)
     for other in prefix.iterdir():
-        if _HOME.match(other.name) and other.name not in {home.name, former}:
+        if _HOME.match(other.name) and other.name not in {home.name, former} and not _runs(other):
             (other / DESCRIPTION).unlink(missing_ok=True)  # first: half a version must not count as one
             shutil.rmtree(other)
+
+
+def _runs(home: Path) -> bool:
+    """Whether some process was started from there: another site's agent, not restarted yet."""
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if command.read_bytes().startswith(f"{home}/".encode()):
+                return True
+    return False
 
 
 def _point(link: Path, target: str) -> None:

@@ -36,7 +36,8 @@ def render(
     named = parse(bundle, sha256=sha256)
     if not aws.region:
         raise ConfigError("the bucket's region is missing", hint="for example: --region eu-central-1")
-    base = aws.endpoint_url.rstrip("/") or f"https://s3.{aws.region}.amazonaws.com"
+    domain = "amazonaws.com.cn" if aws.region.startswith("cn-") else "amazonaws.com"
+    base = aws.endpoint_url.rstrip("/") or f"https://s3.{aws.region}.{domain}"
     environment = Environment(  # noqa: S701  # no page but a shell script: values go through `sh` below
         undefined=StrictUndefined,
         keep_trailing_newline=True,

@@ -3,6 +3,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -181,3 +183,14 @@ def test_a_version_whose_removal_was_interrupted_counts_as_none(
     with pytest.raises(SystemExit, match=r"0\.0\.1-1"):
         bundle_main._make_current(tmp_path / "0.0.3-333333333333", tmp_path)
     assert not (tmp_path / "0.0.1-111111111111" / "bundle.json").exists()
+
+
+def test_a_version_that_somebody_runs_is_kept(tmp_path: Path) -> None:
+    home = tmp_path / "1.2.3-abababababab"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin/python").symlink_to(sys.executable)
+    assert not bundle_main._runs(home)
+    with subprocess.Popen([home / "bin/python", "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert bundle_main._runs(home)
+        assert not bundle_main._runs(tmp_path / "1.2.3-cdcdcdcdcdcd")
+        process.communicate(b"end\n", timeout=10)

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request
@@ -18,7 +20,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from s3sync_agent.deploy import fetch_bundle
-from s3sync_agent.deploy.fetch_bundle import signed, told
+from s3sync_agent.deploy.fetch_bundle import get, signed, told
 from s3sync_agent.deploy.userdata import MAX_BYTES, render
 from s3sync_agent.errors import ConfigError
 from s3sync_agent.layout import Site
@@ -264,3 +266,33 @@ def test_a_request_is_signed_as_aws_own_library_signs_it(token: str, monkeypatch
 def test_what_s3_says_about_its_refusal_is_told(body: bytes, words: str) -> None:
     assert told(HTTPError("http://s3/key", 403, "Forbidden", Message(), io.BytesIO(body))) == words
     assert told(TimeoutError("timed out")) == ""
+
+
+def test_a_redirect_is_not_followed_with_our_signature(tmp_path: Path) -> None:
+    asked = []
+
+    class Redirects(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """What was asked is in `asked`."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirects) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            with pytest.raises(HTTPError, match="307"):
+                get(Request(f"http://127.0.0.1:{server.server_port}/bundle", headers={"Authorization": "x"}))
+        finally:
+            server.shutdown()
+            thread.join(10)
+    assert asked == ["/bundle"]
+
+
+def test_china_has_a_domain_of_its_own() -> None:
+    assert "https://s3.cn-north-1.amazonaws.com.cn/bucket/" in script(aws=AwsSettings("cn-north-1"))
