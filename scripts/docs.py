@@ -134,8 +134,8 @@ nothing but a name that ends in `.prom`. The file is replaced at every change an
 read it, and it is removed when the agent ends. `node_textfile_mtime_seconds` tells the age of one whose
 agent was killed.
 
-Several sites on a machine need a `metrics_listen` with a port each. Their text files have the same metrics
-with the same labels, and one node_exporter takes those from one file only.
+Every metric has the label `site`. Several sites on a machine need a `metrics_listen` with a port each, or a
+file each; the labels keep them apart.
 
 Rules to begin with:
 
@@ -148,8 +148,8 @@ groups:
       - alert: SiteIsStale             # S3 does not answer; the site stays up
         expr: s3sync_stale == 1
         for: 5m
-      - alert: InstancesDisagree       # some do not see the newest pointer; a job for each site
-        expr: max by (job) (s3sync_sequence) != min by (job) (s3sync_sequence)
+      - alert: InstancesDisagree       # some do not see the newest pointer
+        expr: max by (site) (s3sync_sequence) != min by (site) (s3sync_sequence)
         for: 2m
       - alert: FilesDriftAndStayWrong
         expr: increase(s3sync_drift_failed_total[15m]) > 0

@@ -47,9 +47,9 @@ def eventually(reached: Callable[[], bool], *, seconds: float = WAIT_SECONDS) ->
 
 
 def numbers(text: str) -> Numbers:
-    """Name → value of the metrics without labels."""
+    """Name → value of the metrics without labels but the site."""
     families = text_string_to_metric_families(text)
-    return {s.name: s.value for family in families for s in family.samples if not s.labels}
+    return {s.name: s.value for family in families for s in family.samples if set(s.labels) == {"site"}}
 
 
 def scrape(port: int) -> str:
@@ -102,7 +102,8 @@ def test_log_status_file_and_endpoint_tell_the_same_numbers(
             assert found["s3sync_staged_bytes_total"] == total(agent, "stage.done", "bytes")
             assert found["s3sync_last_activation_seconds"] == swap["seconds"] > 0
             assert found["s3sync_healthy"] == 1
-        assert 's3sync_state{state="steady"} 1.0' in scrape(port)
+        about = 'site="{}",state="steady"'.format(site.environ["S3SYNC_SITE"])
+        assert f"s3sync_state{{{about}}} 1.0" in scrape(port)
         assert text.stat().st_mode & 0o777 == 0o644
         assert agent.stop() < 2
         assert not text.exists()

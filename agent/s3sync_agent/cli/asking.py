@@ -85,16 +85,16 @@ def _counted(counts: Counts) -> str:
     """What happened since the agent began; what never did is left out."""
     numbers = [
         (counts.polls, "polls"),
-        (counts.poll_failures, "polls failed"),
+        (counts.poll_failures, "failed polls"),
         (counts.stages, "stages"),
-        (counts.stage_failures, "stages failed"),
+        (counts.stage_failures, "failed stages"),
         (counts.activations, "activations"),
-        (counts.activation_failures, "activations failed"),
-        (counts.drift_found, "files drifted"),
-        (counts.drift_healed, "healed"),
-        (counts.drift_failed, "times not healed"),
+        (counts.activation_failures, "failed activations"),
+        (counts.drift_found, "drifted files"),
+        (counts.drift_healed, "healed files"),
+        (counts.drift_failed, "failed to heal"),
     ]
-    return ", ".join(f"{number:,} {what}" for number, what in numbers if number)
+    return ", ".join(f"{what} {number:,}" for number, what in numbers if number)
 
 
 def _alive(pid: int) -> bool:

@@ -61,6 +61,9 @@ class _Server(ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
+    request_queue_size = (
+        64  # of five that wait, as many as by default, a sixth waits a second for its next try
+    )
 
     def __init__(self, address: Address, handler: type[MetricsHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET

@@ -1,4 +1,4 @@
-"""The metrics in the words of Prometheus, through its own library.
+"""The metrics in the words of Prometheus, through its own library. Each says which site it is about.
 
 A registry of our own: the library's default one adds figures of Python that nobody asked for.
 """
@@ -30,5 +30,5 @@ class _StatusCollector(Collector):
             # The library adds the ending of a counter to its family's name itself.
             family = Metric(metric.name.removesuffix("_total"), metric.doc, metric.kind)
             for labels, value in metric.samples(status):
-                family.add_sample(metric.name, labels, value)
+                family.add_sample(metric.name, {"site": status.site, **labels}, value)
             yield family

@@ -19,7 +19,7 @@ from tests.statuses import STATUS
 def test_the_status_counts_what_happened_and_leaves_out_what_never_did() -> None:
     counts = Counts(polls=12345, poll_failures=2, drift_found=1, drift_healed=1)
     said = describe(msgspec.structs.replace(STATUS, counts=counts), now=NOON)
-    assert " counted  12,345 polls, 2 polls failed, 1 files drifted, 1 healed\n" in said
+    assert " counted  polls 12,345, failed polls 2, drifted files 1, healed files 1\n" in said
 
 
 def test_an_agent_that_has_counted_nothing_says_nothing_of_it() -> None:

@@ -33,7 +33,8 @@ def test_every_metric_stands_there_with_its_kind_its_meaning_and_its_values() ->
         family = families[metric.name.removesuffix("_total")]
         assert (family.type, family.documentation) == (metric.kind, metric.doc)
         found = [(sample.name, sample.labels, sample.value) for sample in family.samples]
-        assert found == [(metric.name, labels, number) for labels, number in metric.samples(STATUS)]
+        expected = metric.samples(STATUS)
+        assert found == [(metric.name, {"site": STATUS.site} | labels, number) for labels, number in expected]
     assert len(families) == len(METRICS)
 
 
