@@ -27,7 +27,7 @@ demo: $(READY) ## From a folder to a browser through S3 and nginx (ARGS=--check:
 	$(BIN)/s3sync demo $(ARGS)
 
 test: $(READY) ## All tests, on every core (ARGS: pytest's own)
-	$(BIN)/pytest --numprocesses auto $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS)
 
 test-unit: $(READY) ## The fast ones: no process, no server
 	$(BIN)/pytest tests/unit tests/property $(ARGS)

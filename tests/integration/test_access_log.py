@@ -112,8 +112,9 @@ def send(instance: Instance, request: bytes) -> None:
     with socket.create_connection(("127.0.0.1", instance.nginx.port), timeout=SECONDS) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65536):
-            pass
+        answer = b""
+        while b"\r\n\r\n" not in answer and (more := connection.recv(65536)):  # nginx lingers after some
+            answer += more
 
 
 EVERY_BYTE = bytes(set(range(256)) - set(b"\0\r\n"))
