@@ -140,7 +140,8 @@ class Daemon:
     # ------------------------------------------------------------------------ the loop
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises AgentBusy, ConfigError before anything has begun."""
+        """Serve until SIGTERM or SIGINT. Raises AgentBusy, ConfigError before anything has begun; ConfigError
+        also later, when the run directory is gone for good."""
         # Before anything else: these two would end a process that does not expect them.
         self._install_signals({signal.SIGHUP: Wake.RELOAD, signal.SIGUSR1: Wake.SYNC_NOW})
         self._start()
