@@ -31,9 +31,10 @@ def render(
 ) -> str:
     """The script for a bundle of this file name, which lies in the site's bucket and has this SHA-256.
 
-    `aws` names the bucket's region. With `amazon_linux` it is half as long, because it is for nothing else and
-    fetches with the `aws` command that is part of that system's image. `on_end` is a shell command that gets S3SYNC_RESULT (`success` or
-    `failure`) and S3SYNC_REASON. `wait` seconds are given to the first release. Raises ConfigError.
+    `aws` names the bucket's region. With `amazon_linux` the script is half as long, because it is for nothing
+    else and fetches with the `aws` command that is part of that system's image. `on_end` is a shell command
+    that gets S3SYNC_RESULT (`success` or `failure`) and S3SYNC_REASON. `wait` seconds are given to the first
+    release. Raises ConfigError.
     """
     named = parse(bundle, sha256=sha256)
     if not aws.region:
