@@ -227,6 +227,7 @@ def test_a_rollback_to_nowhere_changes_nothing(site: LiveSite, tmp_path: Path, v
         (("publish", "--dir="), "there is no folder to publish"),
         (("publish", "--dir=site", "--url=javascript:alert(1)"), "is not http"),
         (("publish", "--dir=site", "--url=https://x\nversion=evil"), "is not http"),
+        (("publish", "--dir=site", "--url=https://x y"), "is not http"),
         (("rollback", "--version="), "nothing was promoted"),
     ],
 )
@@ -258,7 +259,9 @@ def test_outside_of_github_the_messages_are_those_of_s3sync(site: LiveSite, tmp_
 
 
 def test_it_waits_until_the_site_answers_with_the_release(site: LiveSite, tmp_path: Path) -> None:
+    """Asked for is a page that differs: a fingerprinted file is served before, a hidden one never."""
     scene(site, ONE, "v1")
+    more = {"about.html": "<p>about</p>", "assets/a-1a2b3c4d.js": "a()", ".well-known/a.txt": "a"}
     nginx_folder = tmp_path / "nginx"
     nginx_folder.mkdir()
     with (
@@ -266,15 +269,16 @@ def test_it_waits_until_the_site_answers_with_the_release(site: LiveSite, tmp_pa
         running(site.environ, folder=tmp_path) as agent,
     ):
         agent.wait_for("activate.done")
-        done = publish(site, TWO, "--version=v2", f"--url={nginx.url}/", folder=tmp_path)
-        assert nginx.get("/").body.decode() == TWO["index.html"], "it goes live before the job ends"
+        done = publish(site, more, "--version=v2", f"--url={nginx.url}/", folder=tmp_path)
+        assert nginx.get("/about.html").status == 200, "it goes live before the job ends"
         assert done.code == 0
         assert done.outputs == {"version": "v2", "url": f"{nginx.url}/"}
-        assert f"| served | {nginx.url}/index.html had it " in done.summary
+        assert f"| served | {nginx.url}/about.html had it " in done.summary
 
+        publish(site, TWO, "--version=v3", f"--url={nginx.url}", folder=tmp_path)
         back = step(site, "rollback", "--version=", f"--url={nginx.url}", folder=tmp_path)
         assert nginx.get("/").body.decode() == ONE["index.html"]
-        assert back.code == 0
+        assert f"| served | {nginx.url}/index.html had it " in back.summary
 
 
 def test_a_site_that_never_answers_with_it_fails_the_job_and_keeps_the_pointer(
