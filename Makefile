@@ -47,7 +47,7 @@ lint: $(READY) ## Rules, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck .ci/run
+	$(BIN)/shellcheck --external-sources .ci/run scripts/*.sh
 
 bench: $(READY) ## Measure, side by side with the tools people use today
 	@test -f bench/__main__.py || { echo "make bench: there is no bench/__main__.py yet" >&2; exit 1; }
