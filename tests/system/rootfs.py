@@ -29,8 +29,9 @@ PACKAGES = (
 # Kept in the image, as a repository for machines that come without them.
 REPOSITORY = "/usr/local/share/packages"
 IN_REPOSITORY = ("libnginx-mod-*", "nginx*")
-# Installed by apt: debootstrap does not get its dependencies into the right order.
-AFTERWARDS = ("cloud-init",)
+# Installed by apt: debootstrap does not get their dependencies into the right order. Amazon Linux has `aws` in
+# its image, too.
+AFTERWARDS = ("awscli", "cloud-init")
 BUILD_SECONDS = 600
 OVERLAY_SIZE = "2g"
 
