@@ -11,7 +11,7 @@ READY := .venv/.ready
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-system lint bench dist lock clean
+.PHONY: help venv demo test test-unit test-infra test-system lint template bench dist lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -32,6 +32,16 @@ test: $(READY) ## All tests, on every core (ARGS: pytest's own)
 test-unit: $(READY) ## The fast ones: no process, no server
 	$(BIN)/pytest tests/unit tests/property $(ARGS)
 
+# Tools whose needs contradict ours, each in an environment of its own.
+TOOLS := $(patsubst tests/infra/tools/%.lock,.venv/tools/%/.ready,$(wildcard tests/infra/tools/*.lock))
+
+.venv/tools/%/.ready: tests/infra/tools/%.lock | $(READY)
+	$(BIN)/python scripts/bootstrap.py $(@D) $<
+	@touch $@
+
+test-infra: $(READY) $(TOOLS) ## The stack: linters, emulators of AWS, what its roles may do (ARGS: pytest's own)
+	$(BIN)/pytest tests/infra --numprocesses auto --dist loadgroup $(ARGS)
+
 # What machines are made with; the Debian they run is made at the first run and kept in
 # $SYSTEM_TESTS_CACHE (~/.cache/s3sync-agent).
 SYSTEM_PACKAGES := debian-archive-keyring debootstrap eatmydata iproute2 systemd-container zstd
@@ -47,7 +57,11 @@ lint: $(READY) ## Rules, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/template.py --check
 	$(BIN)/shellcheck --external-sources .ci/run scripts/*.sh
+
+template: $(READY) ## The boot script into infra/cloudformation.yaml, after a change to it
+	$(BIN)/python scripts/template.py
 
 bench: $(READY) ## Measure, side by side with the tools people use today
 	@test -f bench/__main__.py || { echo "make bench: there is no bench/__main__.py yet" >&2; exit 1; }
@@ -58,12 +72,17 @@ dist: $(READY) ## The wheel, into dist/
 	$(if $(SOURCE_DATE_EPOCH),SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)) \
 		$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
-lock: $(READY) ## Write both locks anew (ARGS=--upgrade: with newer versions)
-	$(LOCK) --extra dev --output-file requirements.lock $(ARGS)
-	$(LOCK) --extra bundle --constraint requirements.lock --output-file agent/s3sync_agent/data/runtime.lock
+# Of the package with cfn-guard only that program and its rules are wanted, not what the package itself needs.
+lock: $(READY) ## Write all locks anew (ARGS=--upgrade: with newer versions)
+	$(LOCK) pyproject.toml --extra dev --output-file requirements.lock $(ARGS)
+	$(LOCK) pyproject.toml --extra bundle --constraint requirements.lock \
+		--output-file agent/s3sync_agent/data/runtime.lock
+	$(LOCK) tests/infra/tools/checkov.in --output-file tests/infra/tools/checkov.lock $(ARGS)
+	$(LOCK) tests/infra/tools/ministack.in --output-file tests/infra/tools/ministack.lock $(ARGS)
+	$(LOCK) tests/infra/tools/cfn-guard.in --no-deps --output-file tests/infra/tools/cfn-guard.lock $(ARGS)
 
 clean: ## Remove all that make has made
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

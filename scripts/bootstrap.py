@@ -1,6 +1,7 @@
-"""Create a virtual environment that holds exactly what requirements.lock names, and this package.
+"""Create a virtual environment that holds exactly what a lock names.
 
-    python3 scripts/bootstrap.py .venv
+    python3 scripts/bootstrap.py .venv                           requirements.lock, and this package
+    .venv/bin/python scripts/bootstrap.py .venv/tools/X X.lock   a tool whose needs contradict ours
 
 Runs with nothing but Python's standard library. uv installs five times as fast as pip and comes
 out of the same lock, by way of pip. It does not read pip's configuration, so what pip was told
@@ -35,16 +36,22 @@ def main() -> int:
     if sys.version_info < (3, 11):  # noqa: UP036  # this file is what tells an older Python so
         return _fail(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}", "make PYTHON=…")
     home = Path(sys.argv[1]).absolute()
+    tool_lock = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     try:
         if not _is_usable(home):
-            venv.create(home, with_pip=True, clear=True, symlinks=True)
+            venv.create(home, with_pip=tool_lock is None, clear=True, symlinks=True)
     except (ImportError, subprocess.CalledProcessError):
         return _fail("this Python cannot create virtual environments", "Debian: apt-get install python3-venv")
-    python = home / "bin" / "python"
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
+    python = str(home / "bin" / "python")
+    pip = ["-m", "pip", "--disable-pip-version-check"]
     try:
-        _install_uv(pip, home)
-        _install_locked(pip, home)
+        if tool_lock is not None:  # by pip and uv of the environment that runs this
+            _install_locked([sys.executable, *pip, "--python", python], Path(sys.prefix), home, tool_lock)
+        else:
+            pip = [python, *pip]
+            _install_uv(pip, home)
+            _install_locked(pip, home, home, LOCK)
+            _install_this(pip)
     except subprocess.CalledProcessError as error:
         return _fail(f"{' '.join(error.cmd[:4])} … ended with {error.returncode}", "its own message is above")
     return 0
@@ -71,16 +78,19 @@ def _install_uv(pip: list[str], home: Path) -> None:
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--require-hashes", "-r", only_uv], check=True)
 
 
-def _install_locked(pip: list[str], home: Path) -> None:
-    uv = [str(home / "bin" / "uv"), "pip"]
+def _install_locked(pip: list[str], with_uv: Path, home: Path, lock: Path) -> None:
+    uv = [str(with_uv / "bin" / "uv"), "pip"]
     env = {**uv_environment(_pip_options(pip)), **os.environ, "VIRTUAL_ENV": str(home)}
     try:
         # All hashes are in the lock: any index may hold the file, none may change it.
         best = ["--index-strategy", "unsafe-best-match"]
-        subprocess.run([*uv, "sync", "--quiet", "--require-hashes", *best, LOCK], env=env, check=True)
+        subprocess.run([*uv, "sync", "--quiet", "--require-hashes", *best, lock], env=env, check=True)
     except subprocess.CalledProcessError:
         print("bootstrap: uv could not install the lock; trying pip", file=sys.stderr)
-        subprocess.run([*pip, "install", "--quiet", "--no-deps", "--require-hashes", "-r", LOCK], check=True)
+        subprocess.run([*pip, "install", "--quiet", "--no-deps", "--require-hashes", "-r", lock], check=True)
+
+
+def _install_this(pip: list[str]) -> None:
     # hatchling is in the lock, so nothing has to be fetched to build the package.
     this = ["--no-deps", "--no-build-isolation", "--no-index", "--editable", str(ROOT)]
     subprocess.run([*pip, "install", "--quiet", *this], check=True)

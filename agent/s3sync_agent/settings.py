@@ -181,7 +181,8 @@ FIELDS: tuple[Field, ...] = (
         values.namespace,
         None,
         "text",
-        "Send metrics to CloudWatch under this namespace, once a minute. Default: none are sent.",
+        "Send metrics to CloudWatch under this namespace, once a minute. Default, and when empty: none are "
+        "sent.",
     ),
     Field(
         "cloudwatch_group",

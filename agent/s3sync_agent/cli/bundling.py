@@ -157,6 +157,11 @@ def _named_values(_context: click.Context, _option: click.Parameter, given: Sequ
     help="Another setting of the agent; may be given several times.",
 )
 @click.option(
+    "--amazon-linux",
+    is_flag=True,
+    help="For Amazon Linux 2023 alone: shorter, and fetches the bundle with its aws command.",
+)
+@click.option(
     "--on-end", default="", help="A command that learns S3SYNC_RESULT and S3SYNC_REASON at the end."
 )
 @click.option(
@@ -174,6 +179,7 @@ def userdata(
     file: Path,
     role_id: str,
     settings: dict[str, str],
+    amazon_linux: bool,
     on_end: str,
     wait: int,
 ) -> None:
@@ -187,6 +193,7 @@ def userdata(
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         role_id=role_id,
         settings=settings,
+        amazon_linux=amazon_linux,
         on_end=on_end,
         wait=wait,
     )

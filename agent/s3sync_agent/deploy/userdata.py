@@ -33,20 +33,20 @@ def render(
     aws: AwsSettings,
     bundle: str,
     sha256: str,
-    amazon_linux: bool = False,
     role_id: str = "",
     settings: Mapping[str, str] = _NONE,
+    amazon_linux: bool = False,
     on_end: str = "",
     wait: int = 600,
 ) -> str:
     """The script for a bundle of this file name, which lies in the site's bucket and has this SHA-256.
 
-    `aws` names the bucket's region. With `amazon_linux` the script is half as long, because it is for nothing
-    else and fetches with the `aws` command that is part of that system's image. With `role_id`, the id of the
-    instance's role, the agent's identity is that and the instance's id: what `${aws:userid}` is in the role's
-    policies. `settings` are the agent's others, by name, as texts. `on_end` is a shell command that gets
-    S3SYNC_RESULT (`success` or `failure`) and S3SYNC_REASON. `wait` seconds are given to the first release.
-    Raises ConfigError.
+    `aws` names the bucket's region. With `role_id`, the id of the instance's role, the agent's identity is
+    that and the instance's id: what `${aws:userid}` is in the role's policies. `settings` are the agent's
+    others, by name, as texts. With `amazon_linux` the script is half as long, because it is for nothing else
+    and fetches with the `aws` command that is part of that system's image. `on_end` is a shell command that
+    gets S3SYNC_RESULT (`success` or `failure`) and S3SYNC_REASON. `wait` seconds are given to the first
+    release. Raises ConfigError.
     """
     named = parse(bundle, sha256=sha256)
     if not aws.region:

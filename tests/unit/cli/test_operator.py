@@ -407,10 +407,7 @@ def test_user_data_has_the_settings_and_the_role_that_were_given(userdata: Run) 
     settings = ("--setting", "poll_interval=2", "--setting", "identity=a=b")
     script = userdata(*settings).stdout
     assert 'poll_interval = "2"\nidentity = "a=b"' in script
-    assert (
-        "AROAEXAMPLE0123456789:$(cloud-init query instance_id"
-        in userdata("--role-id", "AROAEXAMPLE0123456789").stdout
-    )
+    assert "AROAEXAMPLE0123456789:$id" in userdata("--role-id", "AROAEXAMPLE0123456789").stdout
 
 
 @pytest.mark.parametrize(

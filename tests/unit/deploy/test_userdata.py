@@ -70,7 +70,7 @@ def test_it_pins_the_bundle_where_the_site_keeps_it() -> None:
     assert f"https://s3.eu-central-1.amazonaws.com/bucket/my/site/agent/{BUNDLE}" in text
     assert text.count(SHA256) == 2
     assert "\npython=python3.12\n" in text
-    assert "--site s3://bucket/my/site --region eu-central-1\n" in text
+    assert "--site s3://bucket/my/site --region eu-central-1 --wait 600\n" in text
 
 
 ROLE = "AROAEXAMPLE0123456789"
@@ -79,7 +79,8 @@ ROLE = "AROAEXAMPLE0123456789"
 def settle(folder: Path, *, unit: bool = False, instance: str = "echo i-0123", **told: Any) -> list[str]:
     """Run the part of the script that writes the settings, below `folder`; the commands it ran. With `unit`
     there is a service already."""
-    part = script(**told).split('\nrun "$python" "$bundle"\n')[1].split('\nbegin "set up the service"')[0]
+    rest = script(**told).split('\nrun "$python" "$bundle"\n')[1]
+    part = rest.split('\nbegin "serve the first release"')[0]
     part = part.replace("/etc/", f"{folder}/")
     service = folder / "systemd/system/s3sync-agent.service"
     service.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +159,7 @@ def test_an_identity_can_be_given_where_there_is_no_role() -> None:
 def test_another_s3_is_told_to_the_fetching_and_to_the_service() -> None:
     text = script(aws=AwsSettings("us-east-1", "http://10.0.0.5:9000/"))
     assert f"http://10.0.0.5:9000/bucket/my/site/agent/{BUNDLE}" in text
-    assert " --endpoint-url http://10.0.0.5:9000/\n" in text
+    assert " --endpoint-url http://10.0.0.5:9000/ --wait 600\n" in text
 
 
 def test_the_same_inputs_give_the_same_script() -> None:
