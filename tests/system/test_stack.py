@@ -192,7 +192,7 @@ def test_the_metrics_of_an_instance_are_those_that_the_alarms_watch(
 def test_rollback_sh_brings_the_release_before_back_to_every_machine(
     instances: tuple[Machine, Machine], stack: Stack, tmp_path: Path
 ) -> None:
-    version = json.loads(stack.s3sync("status", "--json"))["wanted"]["version"]
+    version = json.loads(stack.s3sync("status", "--json"))["active"]["version"]
     worse = shutil.copytree(EXAMPLE, tmp_path / "worse")
     (worse / "index.html").write_text("<h1>worse</h1>")
     stack.s3sync("promote", stack.s3sync("publish", str(worse), "--version", "worse"), "--now")
