@@ -46,7 +46,7 @@ test-infra: $(READY) $(TOOLS) ## The stack: linters, emulators of AWS, what its 
 # $SYSTEM_TESTS_CACHE (~/.cache/s3sync-agent).
 SYSTEM_PACKAGES := debian-archive-keyring debootstrap eatmydata iproute2 systemd-container zstd
 
-test-system: $(READY) ## As root: real machines that boot, serve and are treated badly (ARGS: pytest's own)
+test-system: $(READY) .venv/tools/ministack/.ready ## As root: real machines that boot, serve and are treated badly (ARGS: pytest's own)
 	@test "$$(id -u)" = 0 || { echo "make test-system: needs root" >&2; exit 1; }
 	@dpkg --status $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { apt-get update --quiet=2 && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends $(SYSTEM_PACKAGES); }

@@ -7,6 +7,7 @@ stacks, change sets and versions of launch templates; moto does weights and inst
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import time
@@ -98,7 +99,7 @@ def ministack(directory: Path) -> Iterator[Aws]:
         )
     endpoint = f"http://127.0.0.1:{port}"
     try:
-        _await_ready(process, endpoint, log)
+        await_ready(process, endpoint, log)
         yield Aws(endpoint)
     finally:
         process.terminate()
@@ -116,11 +117,15 @@ def reset(aws: Aws) -> None:
         pass
 
 
-def _await_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+def await_ready(
+    process: subprocess.Popen[bytes], endpoint: str, log: Path, certificate: Path | None = None
+) -> None:
+    """Until ministack answers, with this certificate where it has one."""
+    context = ssl.create_default_context(cafile=certificate) if certificate else None
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=1):
+            with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=1, context=context):
                 return
         except urllib.error.HTTPError:
             return
