@@ -11,7 +11,7 @@ READY := .venv/.ready
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-infra test-system lint bench dist lock clean
+.PHONY: help venv demo test test-unit test-infra test-system lint template bench dist lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -57,7 +57,11 @@ lint: $(READY) ## Rules, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck .ci/run
+	$(BIN)/python scripts/template.py --check
+	$(BIN)/shellcheck --external-sources .ci/run scripts/*.sh
+
+template: $(READY) ## The boot script into infra/cloudformation.yaml, after a change to it
+	$(BIN)/python scripts/template.py
 
 bench: $(READY) ## Measure, side by side with the tools people use today
 	@test -f bench/__main__.py || { echo "make bench: there is no bench/__main__.py yet" >&2; exit 1; }

@@ -28,6 +28,7 @@ from s3sync_agent.drift import Watcher
 from s3sync_agent.errors import ConfigError, S3SyncError
 from s3sync_agent.heal import check_everything, check_touched
 from s3sync_agent.instance import Instance, Stopped
+from s3sync_agent.layout import FRAGMENTS
 from s3sync_agent.machine import Due
 from s3sync_agent.metrics.exporters import Exporters
 from s3sync_agent.notify import Notifier
@@ -359,16 +360,17 @@ class Daemon:
             self._reporter.event("drift.unwatched", reason=error.strerror or str(error))
 
     def _watch_config(self) -> None:
-        roots = tuple(sorted({path.parent for path in self._config_files()}))
+        folders = {path.parent for path in self._config_files()}
+        fragments = {folder / FRAGMENTS for folder in folders}  # none may lie there yet
         try:
-            self._config_watcher.watch(roots)
+            self._config_watcher.watch(tuple(sorted(folders | set(filter(Path.is_dir, fragments)))))
         except OSError as error:  # SIGHUP still works
             self._reporter.event("drift.unwatched", reason=f"configuration: {error.strerror}")
 
     def _config_touched(self, root: Path, path: str) -> None:
         """Reload, unless it is some other file that lies beside the configuration: our own log, say."""
         place = Path(path)
-        fragment = place.suffix == ".toml" and place.parent in (Path(), Path("config.d"))
+        fragment = place.suffix == ".toml" and place.parent in (Path(), Path(FRAGMENTS))
         if fragment or root / place in self._config_files():
             self._put(Wake.RELOAD)
 

@@ -29,6 +29,7 @@ MAX_DEPTH = 64
 DEFAULT_STATE_DIR = Path("/var/lib/s3sync-agent")
 DEFAULT_RUN_DIR = Path("/run/s3sync-agent")
 DEFAULT_CONFIG = Path("/etc/s3sync-agent/config.toml")
+FRAGMENTS = "config.d"  # beside the configuration file: what adds to it
 
 
 # ---------------------------------------------------------------------------- S3 keys
@@ -368,6 +369,8 @@ class MachinePaths:
         folder = DEFAULT_CONFIG.parent / name
         self.name = name
         self.config = folder / DEFAULT_CONFIG.name
+        self.fragments = folder / FRAGMENTS
+        self.user_data = self.fragments / "50-user-data.toml"  # settings that the boot script was told
         self.environment = folder / "environment"
         self.state_dir = Path(f"{DEFAULT_STATE_DIR}{suffix}")
         self.run_dir = Path(f"{DEFAULT_RUN_DIR}{suffix}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +69,7 @@ class Field:
 
 
 REQUIRED = object()
+_FAULTY = object()
 
 FIELDS: tuple[Field, ...] = (
     Field("site", values.site, REQUIRED, "s3://bucket[/prefix]", "The site this agent serves."),
@@ -180,7 +181,8 @@ FIELDS: tuple[Field, ...] = (
         values.namespace,
         None,
         "text",
-        "Send metrics to CloudWatch under this namespace, once a minute. Default: none are sent.",
+        "Send metrics to CloudWatch under this namespace, once a minute. Default, and when empty: none are "
+        "sent.",
     ),
     Field(
         "cloudwatch_group",
@@ -220,6 +222,15 @@ class Faults:
         shown = "(not shown)" if _SECRET.search(key) else layout.escape(repr(value))[:80]
         self.lines.append(f"{place}: {layout.escape(key)} = {shown}: {reason}")
 
+    def report(self) -> None:
+        """Raises ConfigError when there are any."""
+        if self.lines:
+            raise ConfigError(
+                "the configuration has faults:\n  " + "\n  ".join(self.lines),
+                hint="docs/configuration.md lists every setting; "
+                "`s3sync-agent check-config` shows what is in force",
+            )
+
 
 def load(
     *, config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
@@ -233,13 +244,16 @@ def load(
     given += _from_environment(environ, faults)
     given += [Given("argument", key, value) for key, value in (overrides or {}).items()]
     merged = _merge(given, faults)
-    if faults.lines:
-        raise ConfigError(
-            "the configuration has faults:\n  " + "\n  ".join(faults.lines),
-            hint="docs/configuration.md lists every setting; "
-            "`s3sync-agent check-config` shows what is in force",
-        )
+    faults.report()
     return _settle_defaults(merged)
+
+
+def check(given: Iterable[Given]) -> None:
+    """Raises ConfigError that lists all that an agent would not take."""
+    faults = Faults()
+    for item in given:
+        _parse(item, faults)
+    faults.report()
 
 
 def config_files(config: Path | None) -> list[Path]:
@@ -248,7 +262,7 @@ def config_files(config: Path | None) -> list[Path]:
     Also what cannot be looked at: reading it then says why, instead of going on without it.
     """
     main = config or layout.DEFAULT_CONFIG
-    folder = main.parent / "config.d"
+    folder = main.parent / layout.FRAGMENTS
     try:
         fragments = sorted(path for path in folder.iterdir() if path.suffix == ".toml")
     except (FileNotFoundError, NotADirectoryError):
@@ -295,18 +309,27 @@ def _from_environment(environ: Mapping[str, str], faults: Faults) -> list[Given]
     return given
 
 
+def _parse(item: Given, faults: Faults) -> object:
+    """The value that the code works with, or _FAULTY."""
+    known = _BY_NAME.get(item.key)
+    if known is None:
+        faults.add(item.place, item.key, item.value, f"no such setting{_closest(item.key)}")
+        return _FAULTY
+    try:
+        return known.parse(item.value)
+    except ValueError as error:
+        faults.add(item.place, item.key, item.value, f"{error}; takes {known.takes}")
+        return _FAULTY
+
+
 def _merge(given: list[Given], faults: Faults) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for item in given:
-        known = _BY_NAME.get(item.key)
-        if known is None:
-            faults.add(item.place, item.key, item.value, f"no such setting{_closest(item.key)}")
-            continue
-        try:
-            merged[item.key] = known.parse(item.value)
-        except ValueError as error:
-            faults.add(item.place, item.key, item.value, f"{error}; takes {known.takes}")
-            merged.setdefault(item.key, known.default)
+        value = _parse(item, faults)
+        if value is not _FAULTY:
+            merged[item.key] = value
+        elif item.key in _BY_NAME:
+            merged.setdefault(item.key, _BY_NAME[item.key].default)
     for known in FIELDS:
         if known.default is REQUIRED and known.name not in merged:
             faults.add("nowhere", known.name, None, f"must be set; takes {known.takes}")

@@ -77,7 +77,10 @@ _NAMESPACE = re.compile(r"(?!AWS/)[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]{0,254}")
 LONGEST_GROUP = 1024
 
 
-def namespace(value: object) -> str:
+def namespace(value: object) -> str | None:
+    """None for an empty one, which a template can give where there is nothing to be sent."""
+    if value == "":
+        return None
     given = text(value)
     if not _NAMESPACE.fullmatch(given):
         raise ValueError("expected at most 255 letters, digits and . - _ / # :, not beginning with AWS/")

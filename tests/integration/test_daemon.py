@@ -180,6 +180,19 @@ def test_a_changed_configuration_file_is_taken_and_a_faulty_one_refused(
         agent.wait_for("activate.done", count=2)
 
 
+def test_the_first_fragment_beside_the_configuration_file_is_taken_too(
+    site: LiveSite, tmp_path: Path
+) -> None:
+    site.release(ONE, "v1")
+    config = tmp_path / "etc" / "config.toml"
+    (config.parent / "config.d").mkdir(parents=True)
+    config.touch()
+    with running(site.environ | {"S3SYNC_CONFIG": str(config)}, folder=tmp_path) as agent:
+        agent.wait_notified("READY=1")
+        (config.parent / "config.d" / "50-user-data.toml").write_text('identity = "web-1"\n')
+        assert agent.wait_for("config.loaded")["changed"] == ["identity"]
+
+
 def test_a_second_agent_on_the_same_directory_is_refused(site: LiveSite, tmp_path: Path) -> None:
     site.release(ONE, "v1")
     with running(site.environ, folder=tmp_path) as agent:

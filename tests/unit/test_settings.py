@@ -215,6 +215,7 @@ def test_nobody_gets_metrics_by_default_and_the_group_is_the_site(config: Path) 
     found = loaded(config)
     assert (found.metrics_textfile, found.metrics_listen, found.cloudwatch_namespace) == (None, None, None)
     assert found.cloudwatch_group == "bucket/site"
+    assert loaded(config, {"S3SYNC_CLOUDWATCH_NAMESPACE": ""}).cloudwatch_namespace is None
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:9151", "127.8.9.10:1", "[::1]:65535"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ import click
 from s3sync_agent.cli import render
 from s3sync_agent.cli.site import Connect, as_json, open_bucket
 from s3sync_agent.errors import ConfigError
-from s3sync_agent.layout import parse_site
+from s3sync_agent.layout import escape, parse_site
 from s3sync_agent.setup.aws_settings import AwsSettings
 
 
@@ -106,6 +106,19 @@ def _upload(connect: Connect | None, path: Path, site_url: str | None) -> None:
     click.echo("uploaded" if new else "it was there already", err=True)
 
 
+def _named_values(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE, each name once."""
+    pairs = [each.partition("=") for each in given]
+    names = [name for name, _, _ in pairs]
+    for name, equals, _ in pairs:
+        if not equals or names.count(name) > 1:
+            fault = "is given twice" if equals else "is not NAME=VALUE"
+            raise ConfigError(
+                f"--setting {escape(name)} {fault}", hint="for example: --setting poll_interval=2"
+            )
+    return {name: value for name, _, value in pairs}
+
+
 @click.command()
 @click.option("--site", metavar="s3://BUCKET[/PREFIX]", envvar="S3SYNC_SITE", show_envvar=True, required=True)
 @click.option(
@@ -130,6 +143,25 @@ def _upload(connect: Connect | None, path: Path, site_url: str | None) -> None:
     help="The bundle, as it is stored below agent/ in the site.",
 )
 @click.option(
+    "--role-id",
+    metavar="AROA…",
+    default="",
+    help="The id of the instances' role: each is then called as IAM policies know it, ROLE-ID:INSTANCE-ID.",
+)
+@click.option(
+    "--setting",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_named_values,
+    help="Another setting of the agent; may be given several times.",
+)
+@click.option(
+    "--amazon-linux",
+    is_flag=True,
+    help="For Amazon Linux 2023 alone: shorter, and fetches the bundle with its aws command.",
+)
+@click.option(
     "--on-end", default="", help="A command that learns S3SYNC_RESULT and S3SYNC_REASON at the end."
 )
 @click.option(
@@ -139,7 +171,18 @@ def _upload(connect: Connect | None, path: Path, site_url: str | None) -> None:
     show_default=True,
     help="Seconds that the first release may take.",
 )
-def userdata(*, site: str, region: str, endpoint_url: str, file: Path, on_end: str, wait: int) -> None:
+def userdata(
+    *,
+    site: str,
+    region: str,
+    endpoint_url: str,
+    file: Path,
+    role_id: str,
+    settings: dict[str, str],
+    amazon_linux: bool,
+    on_end: str,
+    wait: int,
+) -> None:
     """Print the boot script of an instance: packages, bundle, setup, first release."""
     with _deploy_extra():
         from s3sync_agent.deploy.userdata import render as render_script  # noqa: PLC0415
@@ -148,6 +191,9 @@ def userdata(*, site: str, region: str, endpoint_url: str, file: Path, on_end: s
         aws=AwsSettings(region, endpoint_url),
         bundle=file.name,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        role_id=role_id,
+        settings=settings,
+        amazon_linux=amazon_linux,
         on_end=on_end,
         wait=wait,
     )

@@ -6,9 +6,11 @@ import os
 
 import click
 
+from s3sync_agent.clock import SystemClock
 from s3sync_agent.errors import ConfigError
-from s3sync_agent.layout import MachinePaths, escape, parse_site
+from s3sync_agent.layout import MachinePaths, RunPaths, Site, escape, parse_site
 from s3sync_agent.nginx import check_host
+from s3sync_agent.report import read_status
 from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import detect
 from s3sync_agent.setup.host import Host, LocalHost
@@ -34,6 +36,12 @@ from s3sync_agent.setup.plan import Outcome, go_through, to_remove, to_set_up
 @click.option("--host", "hosts", metavar="HOST", multiple=True, help="What a site with a name answers to.")
 @click.option("--region", default="", help="The bucket's region, for a service that cannot find it out.")
 @click.option("--endpoint-url", default="", help="Another S3 than AWS's.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Return when a release is served; fail when none is after so long.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--remove", is_flag=True, help="Take the site away again; with the last, all that setup made.")
 def setup(
@@ -44,6 +52,7 @@ def setup(
     hosts: tuple[str, ...],
     region: str,
     endpoint_url: str,
+    wait: float | None,
     dry_run: bool,
     remove: bool,
 ) -> None:
@@ -69,6 +78,24 @@ def setup(
         plan = to_set_up(distribution, parsed, source, aws, paths=paths, hosts=hosts)
     if not go_through(plan, host, _tell, dry_run=dry_run):
         click.echo("nothing to do")
+    if wait is not None and not (dry_run or remove):
+        _wait(parsed, wait, paths, hosts)
+
+
+def _wait(site: Site | None, seconds: float, paths: MachinePaths, hosts: tuple[str, ...]) -> None:
+    from s3sync_agent.setup.first_release import ask_nginx, await_first_release  # noqa: PLC0415
+
+    run_paths = RunPaths(paths.run_dir)
+    if site is None:
+        raise ConfigError("--wait needs to know for what", hint="--site s3://bucket/site")
+    await_first_release(
+        site.url,
+        seconds,
+        healthy=lambda: ask_nginx(hosts[0] if hosts else ""),
+        status=lambda: read_status(run_paths),
+        clock=SystemClock(),
+    )
+    click.echo(f"   ok  {escape(site.url)} is served")
 
 
 def _tell(outcome: Outcome, text: str) -> None:

@@ -50,6 +50,13 @@ def _write(paths: MachinePaths, text: str, host: Host) -> None:
     host.run("systemctl", "try-restart", "--no-block", paths.service)  # a service that ran without any
 
 
+def no_user_data(paths: MachinePaths, host: Host) -> Finding:
+    """What the boot script wrote is nobody else's: it writes it anew whenever it runs."""
+    if host.read(paths.user_data) is None:
+        return Finding(f"{paths.user_data} is not there")
+    return Finding(f"remove {paths.user_data}", lambda host: host.remove(paths.user_data))
+
+
 def removed(paths: MachinePaths, host: Host) -> Finding:
     """Only what setup wrote and nobody changed is removed."""
     existing = host.read(paths.config)
@@ -68,6 +75,6 @@ def removed(paths: MachinePaths, host: Host) -> Finding:
 def _remove(paths: MachinePaths, host: Host) -> None:
     host.remove(paths.config)
     folder = paths.config.parent
-    folders = [folder / "config.d", *dict.fromkeys((folder, DEFAULT_CONFIG.parent))]
+    folders = [paths.fragments, *dict.fromkeys((folder, DEFAULT_CONFIG.parent))]
     there = [str(each) for each in folders if host.directory(each) is not None]
     must(host, "rmdir", "--ignore-fail-on-non-empty", *there)

@@ -58,6 +58,7 @@ def to_remove(distribution: Distribution, *, paths: MachinePaths) -> list[Step]:
         partial(steps.no_directory, paths.state_dir),
         partial(steps.no_directory, paths.run_dir),
         partial(aws_settings.removed, paths),
+        partial(config_file.no_user_data, paths),
         partial(config_file.removed, paths),
         partial(steps.no_user, paths),
         partial(steps.no_command, paths),

@@ -85,9 +85,7 @@ def user(distribution: Distribution, host: Host) -> Finding:
 
 def directories(paths: MachinePaths) -> dict[Path, Directory]:
     """In the order in which they have to be made."""
-    configuration = dict.fromkeys(
-        (DEFAULT_CONFIG.parent, paths.config.parent, paths.config.parent / "config.d")
-    )
+    configuration = dict.fromkeys((DEFAULT_CONFIG.parent, paths.config.parent, paths.fragments))
     return {paths.state_dir: Directory(0o755, USER)} | dict.fromkeys(configuration, Directory(0o755, "root"))
 
 

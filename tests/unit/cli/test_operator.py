@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from functools import partial
@@ -388,3 +389,37 @@ def test_bundle_without_a_wheel_says_how_to_get_one(
         result.stderr
         == "error: 'dist' holds no wheel of s3sync-agent\nhint: run make dist, or name one with --wheel\n"
     )
+
+
+# ---------------------------------------------------------------------------- user data
+
+
+@pytest.fixture
+def userdata(s3sync: Run, tmp_path: Path) -> Run:
+    content = b"a bundle"
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    bundle = tmp_path / f"s3sync-agent-0.1.0-cp312-x86_64-{digest}.pyz"
+    bundle.write_bytes(content)
+    return partial(s3sync, "userdata", "--bundle", str(bundle), "--region", "eu-central-1")
+
+
+def test_user_data_has_the_settings_and_the_role_that_were_given(userdata: Run) -> None:
+    settings = ("--setting", "poll_interval=2", "--setting", "identity=a=b")
+    script = userdata(*settings).stdout
+    assert 'poll_interval = "2"\nidentity = "a=b"' in script
+    assert "AROAEXAMPLE0123456789:$id" in userdata("--role-id", "AROAEXAMPLE0123456789").stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (("poll_interval",), "--setting poll_interval is not NAME=VALUE"),
+        (("poll_interval=2", "poll_interval=3"), "--setting poll_interval is given twice"),
+        (("pool_interval=2",), "no such setting; did you mean poll_interval?"),
+    ],
+    ids=["no value", "twice", "unknown"],
+)
+def test_a_setting_that_is_none_is_wrong_usage(userdata: Run, given: tuple[str, ...], why: str) -> None:
+    result = userdata(*(word for each in given for word in ("--setting", each)))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert why in result.stderr

@@ -3,9 +3,11 @@ from __future__ import annotations
 import datetime as dt
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,10 +41,10 @@ def script(site: Site = Site("bucket", "my/site"), **options: Any) -> str:  # no
 
 
 def test_the_script_is_bash_and_fits_where_user_data_must_fit() -> None:
-    text = script(on_end="cfn-signal --success true")
+    text = script(on_end="cfn-signal --success true", role_id=ROLE, settings={"poll_interval": "2"})
     assert text.startswith("#!/bin/bash\n")
     assert "\nset -euo pipefail\n" in text
-    assert len(text.encode()) < MAX_BYTES
+    assert len(text.encode()) < MAX_BYTES * 2 / 3, "a template adds to it"
     checked = subprocess.run(
         ["bash", "-n"], input=text, text=True, capture_output=True, check=False, timeout=10
     )
@@ -50,7 +52,12 @@ def test_the_script_is_bash_and_fits_where_user_data_must_fit() -> None:
 
 
 def test_shellcheck_finds_nothing() -> None:
-    text = script(on_end="cfn-signal --success true", aws=AwsSettings("us-east-1", "http://10.0.0.5:9000"))
+    text = script(
+        on_end="cfn-signal --success true",
+        aws=AwsSettings("us-east-1", "http://10.0.0.5:9000"),
+        role_id=ROLE,
+        settings={"poll_interval": "2"},
+    )
     shellcheck = Path(sys.executable).with_name("shellcheck")
     checked = subprocess.run(
         [shellcheck, "-"], input=text, text=True, capture_output=True, check=False, timeout=30
@@ -63,13 +70,96 @@ def test_it_pins_the_bundle_where_the_site_keeps_it() -> None:
     assert f"https://s3.eu-central-1.amazonaws.com/bucket/my/site/agent/{BUNDLE}" in text
     assert text.count(SHA256) == 2
     assert "\npython=python3.12\n" in text
-    assert "--site s3://bucket/my/site --region eu-central-1\n" in text
+    assert "--site s3://bucket/my/site --region eu-central-1 --wait 600\n" in text
+
+
+ROLE = "AROAEXAMPLE0123456789"
+
+
+def settle(folder: Path, *, unit: bool = False, instance: str = "echo i-0123", **told: Any) -> list[str]:
+    """Run the part of the script that writes the settings, below `folder`; the commands it ran. With `unit`
+    there is a service already."""
+    rest = script(**told).split('\nrun "$python" "$bundle"\n')[1]
+    part = rest.split('\nbegin "serve the first release"')[0]
+    part = part.replace("/etc/", f"{folder}/")
+    service = folder / "systemd/system/s3sync-agent.service"
+    service.parent.mkdir(parents=True, exist_ok=True)
+    if unit:
+        service.touch()
+    program = f"""set -euo pipefail
+      said={folder}/said
+      begin() {{ echo "$1"; }}
+      run() {{ "$@"; }}
+      cloud-init() {{ [[ $* == "query instance_id" ]] && {instance}; }}
+      systemctl() {{ echo "systemctl $*"; }}
+      umask 077
+      {part}"""
+    ran = subprocess.run(["bash", "-c", program], text=True, capture_output=True, check=False, timeout=10)
+    if ran.returncode:
+        raise RuntimeError((folder / "said").read_text())
+    assert ran.stderr == ""
+    return ran.stdout.splitlines()
+
+
+def fragment(folder: Path) -> Path:
+    return folder / "s3sync-agent/config.d/50-user-data.toml"
+
+
+def test_the_settings_of_an_instance_are_what_the_script_was_told(tmp_path: Path) -> None:
+    told = {"cloudwatch_namespace": "s3sync-agent/site", "metrics_textfile": '/run/it\'s \\ "$HOME" ü`.prom'}
+    assert settle(tmp_path, role_id=ROLE, settings=told) == ["write the settings"]
+    written = fragment(tmp_path)
+    assert tomllib.loads(written.read_text()) == {**told, "identity": f"{ROLE}:i-0123"}
+    assert written.stat().st_mode & 0o777 == 0o644, "the service is not root"
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+def test_an_image_of_another_instance_gets_settings_of_its_own_and_its_agent_takes_them(
+    tmp_path: Path,
+) -> None:
+    settle(tmp_path, role_id=ROLE, settings={"poll_interval": "2"})
+    again = settle(tmp_path, unit=True, instance="echo i-4567", role_id=ROLE)
+    assert again == ["write the settings", "systemctl try-restart --no-block s3sync-agent.service"]
+    assert tomllib.loads(fragment(tmp_path).read_text()) == {"identity": f"{ROLE}:i-4567"}
+    same = settle(tmp_path, unit=True, instance="echo i-4567", role_id=ROLE)
+    assert same == ["write the settings"], "an agent that has them is not disturbed"
+    settle(tmp_path, unit=True)
+    assert not fragment(tmp_path).exists(), "a script without settings leaves no other instance's"
+
+
+def test_an_instance_that_cannot_learn_its_id_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="Missing instance-data file"):
+        settle(tmp_path, role_id=ROLE, instance="{ echo Missing instance-data file >&2; false; }")
+    assert not fragment(tmp_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"role_id": "arn:aws:iam::123456789012:role/web"}, "is not the id of a role"),
+        ({"settings": {"site": "s3://bucket"}}, "site is no setting for --setting"),
+        ({"settings": {"source": "plain"}}, "source is no setting for --setting"),
+        ({"settings": {"state_dir": "/srv"}}, "state_dir is no setting for --setting"),
+        ({"settings": {"identity": "web-1"}, "role_id": ROLE}, "identity is no setting for --setting"),
+        ({"settings": {"poll_intervall": "1"}}, "no such setting; did you mean poll_interval?"),
+        ({"settings": {"poll_interval": "often"}}, "poll_interval = 'often': expected a number"),
+        ({"settings": {"identity": "a\nsite = 1"}}, "cannot be printed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_that_no_agent_would_take_are_refused_here(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        script(**wrong)
+
+
+def test_an_identity_can_be_given_where_there_is_no_role() -> None:
+    assert 'identity = "web-1"' in script(settings={"identity": "web-1"})
 
 
 def test_another_s3_is_told_to_the_fetching_and_to_the_service() -> None:
     text = script(aws=AwsSettings("us-east-1", "http://10.0.0.5:9000/"))
     assert f"http://10.0.0.5:9000/bucket/my/site/agent/{BUNDLE}" in text
-    assert " --endpoint-url http://10.0.0.5:9000/\n" in text
+    assert " --endpoint-url http://10.0.0.5:9000/ --wait 600\n" in text
 
 
 def test_the_same_inputs_give_the_same_script() -> None:

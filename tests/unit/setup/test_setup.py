@@ -71,6 +71,17 @@ def test_removing_gives_the_machine_back_as_it_was(host: MemoryHost) -> None:
     assert "rmdir --ignore-fail-on-non-empty /etc/s3sync-agent/config.d /etc/s3sync-agent" in host.ran
 
 
+def test_removing_takes_what_the_boot_script_wrote_and_keeps_what_somebody_else_did(
+    host: MemoryHost,
+) -> None:
+    set_up(host)
+    somebodys = ONLY_SITE.fragments / "often.toml"
+    host.files |= {ONLY_SITE.user_data: b'identity = "AROA:i-1"\n', somebodys: b"poll_interval = 1\n"}
+    assert ("done", f"remove {ONLY_SITE.user_data}") in set_up(host, remove=True)
+    assert ONLY_SITE.user_data not in host.files
+    assert somebodys in host.files
+
+
 def test_removing_twice_or_from_a_bare_machine_has_nothing_to_do(host: MemoryHost) -> None:
     assert outcomes(set_up(host, remove=True)) == {"ok"}
     assert host.ran == []

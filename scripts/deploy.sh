@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# From a clean checkout to a running site on AWS, and again for every later change of template or agent.
+set -euo pipefail
+# shellcheck source=scripts/stack.sh
+source "$(dirname "$0")/stack.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/deploy.sh [OPTION…] [PARAMETER=VALUE…]
+
+Makes or changes the stack of infra/cloudformation.yaml: bundle → stack without instances → upload of the
+bundle → first release → instances → wait until they are healthy. Shows every change and asks before it is
+made. It can be run again at any time, also after a failure: what is done already is left alone.
+
+  --stack NAME     the stack's name (site)
+  --region REGION  the region, when your AWS settings do not say
+  --site-dir DIR   the folder to publish while nothing is live yet (examples/site)
+  --wait SECONDS   how long healthy instances are waited for at the end; 0 does not wait (900)
+  --yes            do not ask
+
+PARAMETER=VALUE sets a parameter of the template; those that are not named keep the value they have.
+TEXT
+}
+
+site_dir=$root/examples/site
+wait_seconds=900
+parameters=()
+
+read_arguments() {
+  while (($# > 0)); do
+    case $1 in
+      --stack) stack=$(value "$@"); shift 2 ;;
+      --region) region=$(value "$@"); shift 2 ;;
+      --site-dir) site_dir=$(value "$@"); shift 2 ;;
+      --wait) wait_seconds=$(value "$@"); shift 2 ;;
+      --yes) yes=1; shift ;;
+      --help) usage; exit ;;
+      [A-Z]*=*) parameters+=("$1"); shift ;;
+      *) fail "what is $1?" "scripts/deploy.sh --help" 2 ;;
+    esac
+  done
+  [[ -d $site_dir ]] || fail "there is no folder $site_dir" "name yours: --site-dir public/" 2
+  [[ $wait_seconds =~ ^[0-9]+$ ]] || fail "--wait takes seconds, not $wait_seconds" "" 2
+}
+
+main() {
+  read_arguments "$@"
+  prepare
+  clear_failed_creation
+  local bundle sha256 egress
+  bundle=$(make_bundle)
+  sha256=$(sha256sum "$bundle" | cut -d ' ' -f 1)
+
+  if [[ -z $state ]]; then
+    say "make the stack, without instances"
+    change AgentBundle= AgentBundleSha256=
+  fi
+  S3SYNC_SITE=$(output Site)
+  export S3SYNC_SITE
+  say "upload the bundle"
+  s3sync bundle --upload "$bundle"
+  publish_first_release
+  say "bring the stack up to date, with instances"
+  change "AgentBundle=${bundle##*/}" "AgentBundleSha256=$sha256"
+  egress=$(parameter Egress)
+  [[ $egress != none ]] || refresh_instances
+  await_healthy_instances
+  say "$(output SiteUrl)"
+}
+
+# Sets `state`, the stack's: "" when there is none. What is left of a failed creation is deleted; nothing of it
+# was ever in use.
+clear_failed_creation() {
+  state=$(status)
+  case $state in
+    ROLLBACK_COMPLETE)
+      ask "The creation of stack $stack has failed before. Delete what is left of it?"
+      aws cloudformation delete-stack --stack-name "$stack"
+      aws cloudformation wait stack-delete-complete --stack-name "$stack"
+      state=
+      ;;
+    *_IN_PROGRESS) fail "stack $stack is being changed by somebody" "try again when that is over" ;;
+    *_FAILED) fail "stack $stack is $state" "its events in the CloudFormation console say why" ;;
+  esac
+}
+
+# A parameter's value: given now, or the stack's, or the template's default.
+parameter() {
+  local given
+  for given in "${parameters[@]}"; do
+    [[ $given == "$1="* ]] || continue
+    printf '%s' "${given#*=}"
+    return
+  done
+  if [[ -n $state ]]; then
+    aws cloudformation describe-stacks --stack-name "$stack" --output text \
+      --query "Stacks[0].Parameters[?ParameterKey=='$1'].ParameterValue"
+  else
+    aws cloudformation get-template-summary --template-body "file://$root/infra/cloudformation.yaml" \
+      --query "Parameters[?ParameterKey=='$1'].DefaultValue" --output text
+  fi
+}
+
+make_bundle() {
+  local arch python
+  arch=$(parameter Architecture)
+  python=$(parameter AgentPython)
+  say "make the bundle"
+  make --directory "$root" --quiet dist >&2
+  s3sync bundle --wheel "$root"/dist/*.whl --out "$root/dist" --python "$python" --arch "${arch/arm64/aarch64}"
+}
+
+# Shows what would change in the stack, asks, changes it and waits for the end.
+change() {
+  local kind=create proposed set
+  [[ -z $state ]] || kind=update
+  proposed=$(aws cloudformation deploy --stack-name "$stack" --template-file "$root/infra/cloudformation.yaml" \
+    --capabilities CAPABILITY_IAM --no-execute-changeset --no-fail-on-empty-changeset \
+    --parameter-overrides "${parameters[@]}" "$@")
+  set=$(grep --only-matching 'arn:[^ ]*:changeSet/[^ ]*' <<<"$proposed" || true)
+  if [[ -z $set ]]; then
+    echo "nothing to change" >&2
+    return
+  fi
+  aws cloudformation describe-change-set --change-set-name "$set" --output table --query \
+    'Changes[].ResourceChange.{"1 Action":Action,"2 Resource":LogicalResourceId,"3 Replaced":Replacement}' >&2
+  ask "Make these changes?"
+  aws cloudformation execute-change-set --change-set-name "$set"
+  aws cloudformation wait "stack-$kind-complete" --stack-name "$stack" || explain
+  state=$(status)
+}
+
+# The failures of the last change, for whoever has no console open.
+explain() {
+  aws cloudformation describe-stack-events --stack-name "$stack" --output table --max-items 50 --query \
+    "StackEvents[?contains(ResourceStatus, 'FAILED')].{\"1 Resource\":LogicalResourceId,\"2 Why\":ResourceStatusReason}" >&2
+  state=$(status)
+  fail "stack $stack is $state" "the cause is in the last lines of the table; then run this again"
+}
+
+publish_first_release() {
+  local pointer version
+  pointer=$(s3sync status --json)
+  [[ $pointer == null ]] || return 0
+  say "publish and promote the first release"
+  version=$(s3sync publish "$site_dir")
+  s3sync promote "$version" --now
+}
+
+# Without egress CloudFormation hears no signals, so instances are replaced here, as their targets get healthy.
+# Those that are up to date already are skipped.
+refresh_instances() {
+  local group refresh state deadline=$((SECONDS + 3600))
+  group=$(output AutoScalingGroupName)
+  say "replace instances that are not up to date"
+  refresh=$(aws autoscaling start-instance-refresh --auto-scaling-group-name "$group" --output text \
+    --query InstanceRefreshId \
+    --preferences MinHealthyPercentage=100,MaxHealthyPercentage=150,InstanceWarmup=60,SkipMatching=true)
+  while ((SECONDS < deadline)); do
+    state=$(aws autoscaling describe-instance-refreshes --auto-scaling-group-name "$group" --output text \
+      --instance-refresh-ids "$refresh" --query 'InstanceRefreshes[0].[Status,StatusReason]')
+    case $state in
+      Successful*) return ;;
+      Pending* | InProgress*) sleep 10 ;;
+      *) fail "the instances were not replaced: $state" "scripts/deploy.sh tries again" ;;
+    esac
+  done
+  fail "the instances were not replaced within an hour: $state"
+}
+
+await_healthy_instances() {
+  ((wait_seconds > 0)) || return 0
+  local group wanted healthy deadline=$((SECONDS + wait_seconds))
+  group=$(output TargetGroupArn)
+  wanted=$(parameter MinInstances)
+  say "wait for $wanted healthy instances"
+  while ((SECONDS < deadline)); do
+    healthy=$(aws elbv2 describe-target-health --target-group-arn "$group" --output text \
+      --query "length(TargetHealthDescriptions[?TargetHealth.State=='healthy'])")
+    ((healthy < wanted)) || return 0
+    sleep 5
+  done
+  aws elbv2 describe-target-health --target-group-arn "$group" --output table >&2
+  fail "after $wait_seconds s only $healthy of $wanted instances are healthy" \
+    "docs/runbook.md; an instance says why in /var/log/cloud-init-output.log and its system log"
+}
+
+main "$@"

@@ -1,0 +1,64 @@
+# Read by the scripts beside it: what they say, what they ask, and what they know of the stack.
+# shellcheck shell=bash
+
+shopt -s inherit_errexit # what fails within $( ) fails outside
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PATH=$PATH:$root/.venv/bin # an `aws` of your own comes first: it may know ways to log in
+stack=site
+region=
+yes=
+
+say() { printf '\n== %s\n' "$*" >&2; }
+
+fail() {
+  printf 'error: %s\n' "$1" >&2
+  [[ -z ${2:-} ]] || printf 'hint: %s\n' "$2" >&2
+  exit "${3:-1}"
+}
+
+# The value of an option, or an error that names it.
+value() {
+  [[ $# -gt 1 && -n $2 ]] || fail "$1 needs a value" "" 2
+  printf '%s' "$2"
+}
+
+# Returns unless the answer is no.
+ask() {
+  [[ -z $yes ]] || return 0
+  [[ -t 0 ]] || fail "nobody is here to answer: $1" "--yes answers for you" 2
+  local answer
+  read -r -p "$1 [y/N] " answer
+  [[ $answer == [yY]* ]] || fail "stopped, nothing of this was done"
+}
+
+# Makes the commands of this project, and sees that AWS knows who asks, and in which region.
+prepare() {
+  make --directory "$root" --quiet venv >&2
+  region=${region:-${AWS_REGION:-${AWS_DEFAULT_REGION:-$(aws configure get region || true)}}}
+  [[ -n $region ]] || fail "no region is set" "--region eu-central-1, for example" 2
+  export AWS_REGION=$region AWS_DEFAULT_REGION=$region
+  local account
+  account=$(aws sts get-caller-identity --query Account --output text) ||
+    fail "AWS does not know who you are" "log in, or set AWS_PROFILE"
+  say "stack $stack in account $account, $region"
+}
+
+# "" when there is no stack. One that was only proposed (REVIEW_IN_PROGRESS) is none yet.
+status() {
+  local found
+  found=$(aws cloudformation describe-stacks --stack-name "$stack" --query 'Stacks[0].StackStatus' \
+    --output text 2>&1) || {
+    [[ $found == *"does not exist"* ]] && return
+    fail "stack $stack cannot be asked about: $found"
+  }
+  [[ $found == REVIEW_IN_PROGRESS ]] || printf '%s' "$found"
+}
+
+# An output of the stack; "" when it has none of this name.
+output() {
+  local found
+  found=$(aws cloudformation describe-stacks --stack-name "$stack" --output text \
+    --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue") || fail "stack $stack has no output $1"
+  [[ $found == None ]] || printf '%s' "$found"
+}
