@@ -29,11 +29,15 @@ READY_SECONDS = 30.0
 KEY = "test"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Aws:
-    """An emulator: the real `aws` command line pointed at it, and AWS's SDK to look at what came of it."""
+    """An emulator: the real `aws` command line pointed at it, and AWS's SDK to look at what came of it.
+
+    `trusted` is the file with the certificate of one that is asked over TLS.
+    """
 
     endpoint: str
+    trusted: str = ""
 
     def environment(self) -> dict[str, str]:
         return {
@@ -62,6 +66,7 @@ class Aws:
         return boto3.Session().client(
             cast("Any", service),
             endpoint_url=self.endpoint,
+            verify=self.trusted or None,
             aws_access_key_id=KEY,
             aws_secret_access_key=KEY,
             region_name=REGION,
@@ -91,6 +96,9 @@ class Aws:
         """Physical ids by logical id."""
         found = self.client("cloudformation").describe_stack_resources(StackName="site")["StackResources"]
         return {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in found}
+
+    def parameters(self) -> dict[str, str]:
+        return {one["ParameterKey"]: one["ParameterValue"] for one in self._described()["Parameters"]}
 
     def _described(self) -> dict[str, Any]:
         found: dict[str, Any] = self.client("cloudformation").describe_stacks(StackName="site")["Stacks"][0]

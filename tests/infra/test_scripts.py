@@ -86,9 +86,9 @@ def deployed(ministack: Aws) -> Aws:
 def test_one_command_makes_the_stack_uploads_the_bundle_and_promotes_a_release(deployed: Aws) -> None:
     resources = deployed.resources()
     assert {"LaunchTemplate", "QuietAutoScalingGroup"} <= set(resources)
-    parameters = {one["ParameterKey"]: one["ParameterValue"] for one in deployed.described()["Parameters"]}
+    parameters = deployed.parameters()
     bundle = parameters["AgentBundle"]
-    listed = deployed("s3api", "list-objects-v2", "--bucket", resources["SiteBucket"], "--prefix", "agent/")
+    listed = deployed.client("s3").list_objects_v2(Bucket=resources["SiteBucket"], Prefix="agent/")
     assert [one["Key"] for one in listed["Contents"]] == [f"agent/{bundle}"]
     assert parameters["AgentBundleSha256"].startswith(bundle.rpartition("-")[2].removesuffix(".pyz"))
     assert active(deployed)
@@ -101,8 +101,7 @@ def test_run_again_it_changes_nothing_and_keeps_parameters_that_are_not_named(de
     assert "nothing to change" in said
     assert "publish and promote the first release" not in said
     assert active(deployed) == before
-    kept = {one["ParameterKey"]: one["ParameterValue"] for one in deployed.described()["Parameters"]}
-    assert kept["Egress"] == "none"
+    assert deployed.parameters()["Egress"] == "none"
 
 
 def test_a_rollback_brings_the_named_release_back(deployed: Aws, tmp_path: Path) -> None:
@@ -128,7 +127,7 @@ def test_a_release_that_never_was_is_no_rollback(deployed: Aws) -> None:
 
 def test_destroying_leaves_nothing(deployed: Aws) -> None:
     assert "gone" in done(run(deployed, "destroy.sh", "--yes"))
-    assert deployed("s3api", "list-buckets")["Buckets"] == []
+    assert deployed.client("s3").list_buckets()["Buckets"] == []
     again = run(deployed, "destroy.sh", "--yes")
     assert again.returncode == 1
     assert "there is no stack site" in again.stderr
@@ -138,11 +137,11 @@ def test_what_a_failed_creation_left_is_deleted_after_a_yes(aws: Aws, tmp_path: 
     broken = tmp_path / "broken.yaml"
     broken.write_text(NEVER_SIGNALLED)
     aws.deploy(broken)
-    assert aws.described()["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert aws.status() == "ROLLBACK_COMPLETE"
     silent = run(aws, "deploy.sh", *GIVEN)
     assert silent.returncode == 2
     assert "The creation of stack site has failed before. Delete what is left of it?" in silent.stderr
-    assert aws.described()["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert aws.status() == "ROLLBACK_COMPLETE"
 
 
 def test_nothing_is_made_when_nobody_is_there_to_say_yes(aws: Aws) -> None:
@@ -150,8 +149,8 @@ def test_nothing_is_made_when_nobody_is_there_to_say_yes(aws: Aws) -> None:
     assert silent.returncode == 2
     assert "nobody is here to answer: Make these changes?" in silent.stderr
     assert "--yes answers for you" in silent.stderr
-    assert aws("s3api", "list-buckets")["Buckets"] == []
-    assert aws.described()["StackStatus"] == "REVIEW_IN_PROGRESS", "only proposed"
+    assert aws.client("s3").list_buckets()["Buckets"] == []
+    assert aws.status() == "REVIEW_IN_PROGRESS", "only proposed"
 
 
 @pytest.mark.parametrize("script", ["deploy.sh", "rollback.sh", "destroy.sh"])
