@@ -61,28 +61,27 @@ class Asked:
     parameters: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Aws(emulators.Aws):
     """`awaited` are the instances whose signals a stack waits for. ministack itself waits for none, so it
     refuses every signal, as AWS does from an instance that was added later."""
 
-    certificate: Path
     asked: list[Asked] = field(default_factory=list)
     awaited: set[str] = field(default_factory=set)
 
     def environment(self) -> dict[str, str]:
-        return {**emulators.Aws.environment(self), "AWS_CA_BUNDLE": str(self.certificate)}
+        return {**emulators.Aws.environment(self), "AWS_CA_BUNDLE": self.trusted}
 
     def session(self, role: str, instance_id: str) -> Credentials:
         """What the metadata service of an instance with this role gives out."""
-        arn = self("iam", "get-role", "--role-name", role)["Role"]["Arn"]
-        given = self("sts", "assume-role", "--role-arn", arn, "--role-session-name", instance_id)
+        arn = self.client("iam").get_role(RoleName=role)["Role"]["Arn"]
+        given = self.client("sts").assume_role(RoleArn=arn, RoleSessionName=instance_id)
         found = given["Credentials"]
         return Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
 
     def allow_what_ministack_does_not_know(self, role: str) -> None:
-        policy = ("--policy-name", "unknown-to-it", "--policy-document", json.dumps(UNKNOWN_TO_IT))
-        self("iam", "put-role-policy", "--role-name", role, *policy)
+        policy = {"PolicyName": "unknown-to-it", "PolicyDocument": json.dumps(UNKNOWN_TO_IT)}
+        self.client("iam").put_role_policy(RoleName=role, **policy)
 
     def install(self, root: Path, *buckets: str) -> None:
         """What a machine at `root` needs to find AWS and to trust it."""
@@ -90,7 +89,7 @@ class Aws(emulators.Aws):
         with (root / "etc/hosts").open("a") as hosts:
             hosts.writelines(f"{HUB_ADDRESS} {name}.{DOMAIN}\n" for name in names)
         with (root / TRUSTED.lstrip("/")).open("a") as trusted:
-            trusted.write(self.certificate.read_text())
+            trusted.write(Path(self.trusted).read_text())
         # The agent's SDK and the `aws` command bring lists of their own.
         drop_in = root / "etc/systemd/system/s3sync-agent.service.d/trust.conf"
         drop_in.parent.mkdir(parents=True)
@@ -109,7 +108,7 @@ def serving(hub: Hub, directory: Path) -> Iterator[Aws]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         local = _Server(("127.0.0.1", 0), context)
-        aws = Aws(f"https://localhost:{local.server_port}", certificate)
+        aws = Aws(f"https://localhost:{local.server_port}", str(certificate))
         servers = [local, hub.call(_Server, (HUB_ADDRESS, 443), context)]
         for server in servers:
             server.aws = aws
@@ -209,7 +208,7 @@ class _Front(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _pass_on  # noqa: N815 - the base class's names
 
     def _trusting(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.server.aws.certificate)
+        return ssl.create_default_context(cafile=self.server.aws.trusted)
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

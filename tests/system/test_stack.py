@@ -53,13 +53,12 @@ class Stack:
 
     def user_data(self) -> str:
         """Of the version of the launch template that the group launches."""
-        (group,) = self.aws(
-            *("autoscaling", "describe-auto-scaling-groups"),
-            *("--auto-scaling-group-names", self.resources["AutoScalingGroup"]),
+        (group,) = self.aws.client("autoscaling").describe_auto_scaling_groups(
+            AutoScalingGroupNames=[self.resources["AutoScalingGroup"]]
         )["AutoScalingGroups"]
-        (version,) = self.aws(
-            *("ec2", "describe-launch-template-versions", "--versions", group["LaunchTemplate"]["Version"]),
-            *("--launch-template-id", group["LaunchTemplate"]["LaunchTemplateId"]),
+        launched = group["LaunchTemplate"]
+        (version,) = self.aws.client("ec2").describe_launch_template_versions(
+            LaunchTemplateId=launched["LaunchTemplateId"], Versions=[launched["Version"]]
         )["LaunchTemplateVersions"]
         return b64decode(version["LaunchTemplateData"]["UserData"]).decode()
 
@@ -89,7 +88,7 @@ def stack(aws: Aws) -> Stack:
     started = time.monotonic()
     run(aws, str(ROOT / "scripts/deploy.sh"), "--yes", "--stack", STACK, "--wait", "0", *PARAMETERS)
     print(f"\nscripts/deploy.sh: {time.monotonic() - started:.1f} s")
-    stack = Stack(aws, aws.resources(STACK), aws.outputs(STACK))
+    stack = Stack(aws, aws.resources(), aws.outputs())
     aws.allow_what_ministack_does_not_know(stack.resources["InstanceRole"])
     return stack
 
@@ -161,9 +160,7 @@ def test_what_an_instance_does_is_what_its_role_may_do(
 def test_an_instance_is_called_as_its_role_policy_calls_it(
     instances: tuple[Machine, Machine], stack: Stack
 ) -> None:
-    role: dict[str, Any] = stack.aws("iam", "get-role", "--role-name", stack.resources["InstanceRole"])[
-        "Role"
-    ]
+    role: dict[str, Any] = stack.aws.client("iam").get_role(RoleName=stack.resources["InstanceRole"])["Role"]
     for machine in instances:
         in_force = machine.run("s3sync-agent check-config").stdout
         assert f"{role['RoleId']}:{instance_id(machine.address)}" in in_force
@@ -173,7 +170,7 @@ def test_the_metrics_of_an_instance_are_those_that_the_alarms_watch(
     instances: tuple[Machine, Machine], stack: Stack
 ) -> None:
     def sent() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = stack.aws("cloudwatch", "list-metrics", "--namespace", NAMESPACE)[
+        found: list[dict[str, Any]] = stack.aws.client("cloudwatch").list_metrics(Namespace=NAMESPACE)[
             "Metrics"
         ]
         return found
