@@ -6,6 +6,7 @@ stacks, change sets and versions of launch templates; moto does weights and inst
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 import time
@@ -28,11 +29,15 @@ READY_SECONDS = 30.0
 KEY = "test"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Aws:
-    """An emulator: the real `aws` command line pointed at it, and AWS's SDK to look at what came of it."""
+    """An emulator: the real `aws` command line pointed at it, and AWS's SDK to look at what came of it.
+
+    `trusted` is the file with the certificate of one that is asked over TLS.
+    """
 
     endpoint: str
+    trusted: str = ""
 
     def environment(self) -> dict[str, str]:
         return {
@@ -61,6 +66,7 @@ class Aws:
         return boto3.Session().client(
             cast("Any", service),
             endpoint_url=self.endpoint,
+            verify=self.trusted or None,
             aws_access_key_id=KEY,
             aws_secret_access_key=KEY,
             region_name=REGION,
@@ -90,6 +96,9 @@ class Aws:
         """Physical ids by logical id."""
         found = self.client("cloudformation").describe_stack_resources(StackName="site")["StackResources"]
         return {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in found}
+
+    def parameters(self) -> dict[str, str]:
+        return {one["ParameterKey"]: one["ParameterValue"] for one in self._described()["Parameters"]}
 
     def _described(self) -> dict[str, Any]:
         found: dict[str, Any] = self.client("cloudformation").describe_stacks(StackName="site")["Stacks"][0]
@@ -121,7 +130,7 @@ def ministack(directory: Path) -> Iterator[Aws]:
         )
     endpoint = f"http://127.0.0.1:{port}"
     try:
-        _await_ready(process, endpoint, log)
+        await_ready(process, endpoint, log)
         yield Aws(endpoint)
     finally:
         process.terminate()
@@ -139,11 +148,15 @@ def reset(aws: Aws) -> None:
         pass
 
 
-def _await_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+def await_ready(
+    process: subprocess.Popen[bytes], endpoint: str, log: Path, certificate: Path | None = None
+) -> None:
+    """Until ministack answers, with this certificate where it has one."""
+    context = ssl.create_default_context(cafile=certificate) if certificate else None
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=1):
+            with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=1, context=context):
                 return
         except urllib.error.HTTPError:
             return

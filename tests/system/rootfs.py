@@ -26,11 +26,14 @@ PACKAGES = (
     "systemd",
     "systemd-sysv",
 )
+# The certificates that a machine trusts.
+TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 # Kept in the image, as a repository for machines that come without them.
 REPOSITORY = "/usr/local/share/packages"
 IN_REPOSITORY = ("libnginx-mod-*", "nginx*")
-# Installed by apt: debootstrap does not get its dependencies into the right order.
-AFTERWARDS = ("cloud-init",)
+# Installed by apt: debootstrap does not get their dependencies into the right order. `aws` is in the image of
+# Amazon Linux, too.
+AFTERWARDS = ("awscli", "cloud-init")
 BUILD_SECONDS = 600
 OVERLAY_SIZE = "2g"
 
