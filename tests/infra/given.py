@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 # AWS's own parameter for it is not in ministack, and nobody may write one there.
 IMAGE_PARAMETER = "/images/arm64"
 IMAGE = {"ImageIdArm64": IMAGE_PARAMETER}
@@ -9,11 +11,12 @@ IMAGE = {"ImageIdArm64": IMAGE_PARAMETER}
 OIDC_PROVIDER = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
 
 
-def bundle(letter: str, architecture: str = "aarch64") -> dict[str, str]:
-    """A bundle's name and digest, as parameters; another letter is another bundle."""
+def bundle(content: str, architecture: str = "aarch64") -> dict[str, str]:
+    """The parameters for a bundle, a file of this content."""
+    digest = sha256(content.encode()).hexdigest()
     return {
-        "AgentBundle": f"s3sync-agent-0.1.0-cp312-{architecture}-{letter * 12}.pyz",
-        "AgentBundleSha256": letter * 64,
+        "AgentBundle": f"s3sync-agent-0.1.0-cp312-{architecture}-{digest[:12]}.pyz",
+        "AgentBundleSha256": digest,
     }
 
 
