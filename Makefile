@@ -7,9 +7,6 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 BIN := .venv/bin
 READY := .venv/.ready
 
-# A wheel built twice from one commit is the same wheel.
-SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
-
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-unit test-infra test-wheel test-system lint template bench dist lock clean
 .DELETE_ON_ERROR:
@@ -53,7 +50,7 @@ test-infra: $(READY) $(TOOLS) ## The stack: linters, emulators of AWS, what its 
 # $SYSTEM_TESTS_CACHE (~/.cache/s3sync-agent).
 SYSTEM_PACKAGES := debian-archive-keyring debootstrap eatmydata iproute2 systemd-container zstd
 
-test-system: $(READY) ## As root: real machines that boot, serve and are treated badly (ARGS: pytest's own)
+test-system: $(READY) .venv/tools/ministack/.ready ## As root: real machines that boot, serve and are treated badly (ARGS: pytest's own)
 	@test "$$(id -u)" = 0 || { echo "make test-system: needs root" >&2; exit 1; }
 	@dpkg --status $(SYSTEM_PACKAGES) >/dev/null 2>&1 || { apt-get update --quiet=2 && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends $(SYSTEM_PACKAGES); }
@@ -74,10 +71,11 @@ bench: $(READY) ## Measure, side by side with the tools people use today
 	@test -f bench/__main__.py || { echo "make bench: there is no bench/__main__.py yet" >&2; exit 1; }
 	$(BIN)/python -m bench $(ARGS)
 
+# The same sources are the same wheel, whatever the commit and the day: hatchling gives every file one time.
+# So a bundle changes with the agent alone, and no deployment replaces instances for another reason.
 dist: $(READY) ## The wheel, into dist/
 	rm -rf dist
-	$(if $(SOURCE_DATE_EPOCH),SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)) \
-		$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	env --unset=SOURCE_DATE_EPOCH $(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header

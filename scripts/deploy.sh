@@ -94,19 +94,21 @@ clear_failed_creation() {
 
 # A parameter's value: given now, or the stack's, or the template's default.
 parameter() {
-  local given
+  local given found=
   for given in "${parameters[@]}"; do
     [[ $given == "$1="* ]] || continue
     printf '%s' "${given#*=}"
     return
   done
   if [[ -n $state ]]; then
-    aws cloudformation describe-stacks --stack-name "$stack" --output text \
-      --query "Stacks[0].Parameters[?ParameterKey=='$1'].ParameterValue"
-  else
-    aws cloudformation get-template-summary --template-body "file://$root/infra/cloudformation.yaml" \
-      --query "Parameters[?ParameterKey=='$1'].DefaultValue" --output text
+    found=$(aws cloudformation describe-stacks --stack-name "$stack" --output text \
+      --query "Stacks[0].Parameters[?ParameterKey=='$1'].ParameterValue")
   fi
+  if [[ -z $found ]]; then # or the stack is of a template that had no such parameter yet
+    found=$(aws cloudformation get-template-summary --template-body "file://$root/infra/cloudformation.yaml" \
+      --query "Parameters[?ParameterKey=='$1'].DefaultValue" --output text)
+  fi
+  printf '%s' "$found"
 }
 
 make_bundle() {

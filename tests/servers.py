@@ -42,6 +42,7 @@ NO_SETTINGS = {
 class Credentials:
     access_key: str
     secret_key: str
+    token: str = ""  # of a session; the S3 servers know none
 
 
 ADMIN = Credentials("AKADMIN", "SKADMIN")

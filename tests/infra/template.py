@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,14 @@ class InvalidTemplate(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`properties` and `attributes` (everything beside them) are resolved."""
+    """`properties` and `attributes` (everything beside them) are resolved. `needs` are the resources that
+    CloudFormation creates before: those that it depends on by word, and those it refers to, also in metadata.
+    """
 
     type: str
     properties: dict[str, Any]
     attributes: dict[str, Any]
-
-    @property
-    def depends_on(self) -> list[str]:
-        named = self.attributes.get("DependsOn", [])
-        return [named] if isinstance(named, str) else list(named)
+    needs: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,15 @@ class Stack:
 
     def attribute(self, name: str, attribute: str) -> Any:
         return self._resolver.get_att([name, attribute])
+
+    def before(self, name: str) -> set[str]:
+        """All that has been created when the creation of this one begins."""
+        found: set[str] = set()
+        new = self.resources[name].needs
+        while new:
+            found |= new
+            new = frozenset().union(*(self.resources[one].needs for one in new)) - found
+        return found
 
     def of_type(self, kind: str) -> dict[str, Resource]:
         return {name: resource for name, resource in self.resources.items() if resource.type == kind}
@@ -117,6 +125,10 @@ class Template:
             for name, output in self.raw.get("Outputs", {}).items()
             if resolver.holds(output)
         }
+        try:
+            TopologicalSorter({name: one.needs for name, one in resources.items()}).prepare()
+        except CycleError as error:
+            raise InvalidTemplate(f"a circle: {' → '.join(error.args[1])}") from None
         return Stack(values, resolver.all_conditions(), resources, outputs, resolver)
 
     def _values(self, given: Mapping[str, str]) -> dict[str, Any]:
@@ -128,12 +140,15 @@ class Template:
         for name, resource in self.raw["Resources"].items():
             if not resolver.holds(resource):
                 continue
+            resolver.referred.clear()
             rest = {key: value for key, value in resource.items() if key not in _NO_ATTRIBUTES}
             attributes = resolver.resolve(rest)
             if "DependsOn" in attributes:
                 attributes["DependsOn"] = resolver.existing(attributes["DependsOn"])
             properties = resolver.resolve(resource.get("Properties", {}))
-            yield name, Resource(resource["Type"], properties, attributes)
+            resolver.resolve(resource.get("Metadata", {}))
+            needs = resolver.referred | set(attributes.get("DependsOn", []))
+            yield name, Resource(resource["Type"], properties, attributes, frozenset(needs))
 
 
 _NO_ATTRIBUTES = {"Type", "Properties", "Condition", "Metadata"}
@@ -172,10 +187,12 @@ def _check_number(name: str, value: str, spec: Mapping[str, Any]) -> None:
 
 @dataclass
 class _Resolver:
-    """Resolves functions. `values` are those of parameters and pseudo parameters."""
+    """Resolves functions. `values` are those of parameters and pseudo parameters, `referred` the resources
+    that have been referred to since somebody cleared it."""
 
     raw: Mapping[str, Any]
     values: Mapping[str, Any]
+    referred: set[str] = field(default_factory=set)
     _conditions: dict[str, bool] = field(default_factory=dict)
 
     def resolve(self, node: Any) -> Any:
@@ -234,6 +251,7 @@ class _Resolver:
             raise InvalidTemplate(
                 f"{name} is referred to and does not exist: {resource['Condition']} is false"
             )
+        self.referred.add(name)
         kind: str = resource["Type"]
         return kind
 

@@ -113,16 +113,17 @@ def test_resources_and_outputs_exist_by_their_conditions(written: Written) -> No
           IsGiven: !Not [!Equals [!Ref Kind, ""]]
           IsSmall: !And [!Condition IsGiven, !Or [!Equals [!Ref Kind, s], !Equals [!Ref Kind, xs]]]
         Resources:
-          Always: {Type: "AWS::X::Y", DependsOn: [Small, Always]}
+          Always: {Type: "AWS::X::Y", DependsOn: [Small, Other]}
+          Other: {Type: "AWS::X::Y"}
           Small: {Type: "AWS::X::Y", Condition: IsSmall, DeletionPolicy: Retain}
         Outputs:
           One: {Value: !Ref Always}
           Two: {Value: !Ref Small, Condition: IsSmall}
     """)
     none, small, large = template.stack(), template.stack(Kind="s"), template.stack(Kind="l")
-    assert list(none.resources) == list(large.resources) == ["Always"]
-    assert none.resources["Always"].depends_on == ["Always"]
-    assert small.resources["Always"].depends_on == ["Small", "Always"]
+    assert list(none.resources) == list(large.resources) == ["Always", "Other"]
+    assert none.resources["Always"].attributes == {"DependsOn": ["Other"]}
+    assert small.resources["Always"].attributes == {"DependsOn": ["Small", "Other"]}
     assert small.resources["Small"].attributes == {"DeletionPolicy": "Retain"}
     assert small.outputs == {"One": "site-always", "Two": "site-small"}
     assert none.outputs == {"One": "site-always"}
@@ -184,8 +185,39 @@ def test_a_stack_can_be_written_down_without_functions(written: Written) -> None
         Parameters:
           Size: {Type: Number, Default: 2}
         Resources:
-          Any: {Type: "AWS::X::Y", DependsOn: Any, Properties: {Size: !Ref Size}}
+          First: {Type: "AWS::X::Y"}
+          Any: {Type: "AWS::X::Y", DependsOn: First, Properties: {Size: !Ref Size}}
     """)
-    assert template.stack().body()["Resources"] == {
-        "Any": {"Type": "AWS::X::Y", "DependsOn": ["Any"], "Properties": {"Size": "2"}}
+    assert template.stack().body()["Resources"]["Any"] == {
+        "Type": "AWS::X::Y",
+        "DependsOn": ["First"],
+        "Properties": {"Size": "2"},
     }
+
+
+def test_what_is_created_before_what(written: Written) -> None:
+    stack = written("""
+        Conditions:
+          IsNever: !Equals [a, b]
+        Resources:
+          By-word: {Type: "AWS::X::Y", DependsOn: Middle}
+          By-reference: {Type: "AWS::X::Y", Properties: {Value: !Sub "${Middle}"}}
+          By-metadata: {Type: "AWS::X::Y", Metadata: {After: !If [IsNever, !Ref Last, !GetAtt Middle.Arn]}}
+          Middle: {Type: "AWS::X::Y", DependsOn: First}
+          First: {Type: "AWS::X::Y"}
+          Last: {Type: "AWS::X::Y"}
+    """).stack()
+    assert stack.before("By-word") == {"Middle", "First"}
+    assert stack.before("By-reference") == {"Middle", "First"}
+    assert stack.before("By-metadata") == {"Middle", "First"}
+    assert stack.before("First") == set()
+
+
+def test_a_circle_is_an_error(written: Written) -> None:
+    template = written("""
+        Resources:
+          One: {Type: "AWS::X::Y", DependsOn: Other}
+          Other: {Type: "AWS::X::Y", Properties: {Value: !Ref One}}
+    """)
+    with pytest.raises(InvalidTemplate, match="a circle"):
+        template.stack()

@@ -85,7 +85,7 @@ def _credentials(role: Credentials) -> dict[str, str]:
         "Type": "AWS-HMAC",
         "AccessKeyId": role.access_key,
         "SecretAccessKey": role.secret_key,
-        "Token": "",  # the S3 server knows no sessions
+        "Token": role.token,
         "LastUpdated": f"{now:%Y-%m-%dT%H:%M:%SZ}",
         "Expiration": f"{now + timedelta(hours=6):%Y-%m-%dT%H:%M:%SZ}",
     }

@@ -1,0 +1,188 @@
+"""scripts/deploy.sh, rollback.sh and destroy.sh, run as somebody would run them, against ministack.
+
+What they cannot show here: instances. ministack launches none, so nothing is waited for (`--wait 0`); booted
+machines have tests of their own (tests/system/test_stack.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.agent_process import COMMANDS, minimal
+from tests.infra import emulators
+from tests.infra.emulators import Aws
+
+ROOT = Path(__file__).resolve().parents[2]
+# ministack knows the image of one architecture, and no NAT gateway.
+GIVEN = (
+    "Egress=none",
+    "ImageIdArm64=/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
+)
+NEVER_SIGNALLED = """
+Resources:
+  Handle:
+    Type: AWS::CloudFormation::WaitConditionHandle
+  Condition:
+    Type: AWS::CloudFormation::WaitCondition
+    Properties: { Handle: !Ref Handle, Timeout: 1 }
+"""
+SECONDS = 300  # the first run makes a bundle
+
+pytestmark = [pytest.mark.timeout(SECONDS), pytest.mark.xdist_group("scripts")]
+
+
+def run(aws: Aws, script: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    path = f"{COMMANDS}:{os.environ['PATH']}"
+    return subprocess.run(
+        [str(ROOT / "scripts" / script), *arguments],
+        env=minimal({**aws.environment(), "PATH": path, **environ}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def deploy(aws: Aws, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(aws, "deploy.sh", "--yes", "--wait", "0", *arguments, *GIVEN)
+
+
+def done(process: subprocess.CompletedProcess[str]) -> str:
+    assert process.returncode == 0, process.stderr
+    return process.stdout + process.stderr
+
+
+def s3sync(aws: Aws, *arguments: str) -> str:
+    environ = {**aws.environment(), "S3SYNC_SITE": aws.outputs()["Site"]}
+    return subprocess.run(
+        [str(COMMANDS / "s3sync"), *arguments],
+        env=minimal(environ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout.strip()
+
+
+def active(aws: Aws) -> str:
+    version: str = json.loads(s3sync(aws, "status", "--json"))["active"]["version"]
+    return version
+
+
+@pytest.fixture(scope="module")
+def deployed(ministack: Aws) -> Aws:
+    """From nothing to a site, by one command."""
+    emulators.reset(ministack)
+    print(done(deploy(ministack)))
+    return ministack
+
+
+def test_one_command_makes_the_stack_uploads_the_bundle_and_promotes_a_release(deployed: Aws) -> None:
+    resources = deployed.resources()
+    assert {"LaunchTemplate", "QuietAutoScalingGroup"} <= set(resources)
+    parameters = deployed.parameters()
+    bundle = parameters["AgentBundle"]
+    listed = deployed.client("s3").list_objects_v2(Bucket=resources["SiteBucket"], Prefix="agent/")
+    assert [one["Key"] for one in listed["Contents"]] == [f"agent/{bundle}"]
+    assert parameters["AgentBundleSha256"].startswith(bundle.rpartition("-")[2].removesuffix(".pyz"))
+    assert active(deployed)
+    assert deployed.outputs()["NextStep"].startswith("Nothing.")
+
+
+def test_run_again_it_changes_nothing_and_keeps_parameters_that_are_not_named(deployed: Aws) -> None:
+    before = active(deployed)
+    said = done(run(deployed, "deploy.sh", "--yes", "--wait", "0"))
+    assert "nothing to change" in said
+    assert "publish and promote the first release" not in said
+    assert active(deployed) == before
+    assert deployed.parameters()["Egress"] == "none"
+
+
+def test_a_rollback_brings_the_named_release_back(deployed: Aws, tmp_path: Path) -> None:
+    first = active(deployed)
+    (tmp_path / "index.html").write_text("<!doctype html><title>two</title>")
+    s3sync(deployed, "publish", str(tmp_path), "--version", "two")
+    s3sync(deployed, "promote", "two", "--now", "--force")
+    listed = done(run(deployed, "rollback.sh"))
+    assert listed.index("two") < listed.index(first)
+    said = done(run(deployed, "rollback.sh", first, "--reason", "two was wrong"))
+    assert f"promoted {first}, after two" in said
+    assert active(deployed) == first
+    assert "two was wrong" in s3sync(deployed, "history")
+
+
+def test_a_release_that_never_was_is_no_rollback(deployed: Aws) -> None:
+    before = active(deployed)
+    missing = run(deployed, "rollback.sh", "nope")
+    assert missing.returncode == 4
+    assert "nope is not in the history" in missing.stderr
+    assert active(deployed) == before
+
+
+def test_destroying_leaves_nothing(deployed: Aws) -> None:
+    assert "gone" in done(run(deployed, "destroy.sh", "--yes"))
+    assert deployed.client("s3").list_buckets()["Buckets"] == []
+    again = run(deployed, "destroy.sh", "--yes")
+    assert again.returncode == 1
+    assert "there is no stack site" in again.stderr
+
+
+def test_what_a_failed_creation_left_is_deleted_after_a_yes(aws: Aws, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(NEVER_SIGNALLED)
+    aws.deploy(broken)
+    assert aws.status() == "ROLLBACK_COMPLETE"
+    silent = run(aws, "deploy.sh", *GIVEN)
+    assert silent.returncode == 2
+    assert "The creation of stack site has failed before. Delete what is left of it?" in silent.stderr
+    assert aws.status() == "ROLLBACK_COMPLETE"
+
+
+def test_nothing_is_made_when_nobody_is_there_to_say_yes(aws: Aws) -> None:
+    silent = run(aws, "deploy.sh", *GIVEN)
+    assert silent.returncode == 2
+    assert "nobody is here to answer: Make these changes?" in silent.stderr
+    assert "--yes answers for you" in silent.stderr
+    assert aws.client("s3").list_buckets()["Buckets"] == []
+    assert aws.status() == "REVIEW_IN_PROGRESS", "only proposed"
+
+
+@pytest.mark.parametrize("script", ["deploy.sh", "rollback.sh", "destroy.sh"])
+def test_an_aws_that_cannot_be_asked_is_not_an_account_without_a_stack(script: str) -> None:
+    deaf = Aws("http://127.0.0.1:9")
+    failed = run(deaf, script, *(["--yes"] if script != "rollback.sh" else []), AWS_MAX_ATTEMPTS="1")
+    assert failed.returncode != 0
+    assert "AWS does not know who you are" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "reason"),
+    [
+        ("deploy.sh", ["--stak", "x"], "what is --stak?"),
+        ("deploy.sh", ["--stack"], "--stack needs a value"),
+        ("deploy.sh", ["--site-dir", "/no/such/folder"], "there is no folder /no/such/folder"),
+        ("deploy.sh", ["--wait", "long"], "--wait takes seconds, not long"),
+        ("rollback.sh", ["v1", "v2"], "one version, not v1 and v2"),
+        ("rollback.sh", ["--region"], "--region needs a value"),
+        ("destroy.sh", ["site"], "what is site?"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_before_anything_is_asked(
+    script: str, arguments: list[str], reason: str
+) -> None:
+    refused = run(Aws("http://127.0.0.1:9"), script, *arguments)
+    assert refused.returncode == 2
+    assert f"error: {reason}" in refused.stderr
+
+
+@pytest.mark.parametrize("script", ["deploy.sh", "rollback.sh", "destroy.sh"])
+def test_help_says_what_it_does(script: str) -> None:
+    helped = run(Aws("http://127.0.0.1:9"), script, "--help")
+    assert helped.returncode == 0
+    assert helped.stdout.startswith(f"usage: scripts/{script} ")
