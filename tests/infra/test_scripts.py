@@ -104,6 +104,18 @@ def test_run_again_it_changes_nothing_and_keeps_parameters_that_are_not_named(de
     assert deployed.parameters()["Egress"] == "none"
 
 
+def test_a_dry_run_shows_what_would_change_and_changes_nothing(deployed: Aws) -> None:
+    before = (deployed.status(), deployed.parameters(), deployed.resources(), change_sets(deployed))
+    said = done(run(deployed, "deploy.sh", "--dry-run", "MaxInstances=3"))
+    assert "QuietAutoScalingGroup" in said
+    assert (deployed.status(), deployed.parameters(), deployed.resources(), change_sets(deployed)) == before
+
+
+def change_sets(aws: Aws) -> list[str]:
+    found = aws.client("cloudformation").list_change_sets(StackName="site")["Summaries"]
+    return [one["ChangeSetName"] for one in found]
+
+
 def test_a_rollback_brings_the_named_release_back(deployed: Aws, tmp_path: Path) -> None:
     first = active(deployed)
     (tmp_path / "index.html").write_text("<!doctype html><title>two</title>")
@@ -142,6 +154,12 @@ def test_what_a_failed_creation_left_is_deleted_after_a_yes(aws: Aws, tmp_path: 
     assert silent.returncode == 2
     assert "The creation of stack site has failed before. Delete what is left of it?" in silent.stderr
     assert aws.status() == "ROLLBACK_COMPLETE"
+
+
+def test_a_dry_run_needs_no_stack_and_makes_none(aws: Aws) -> None:
+    assert "LoadBalancer" in done(run(aws, "deploy.sh", "--dry-run", *GIVEN))
+    assert aws.status() == "REVIEW_IN_PROGRESS", "which the next deployment takes for none"
+    assert aws.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_nothing_is_made_when_nobody_is_there_to_say_yes(aws: Aws) -> None:
