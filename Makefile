@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-infra test-system lint template bench dist lock clean
+.PHONY: help venv demo test test-unit test-infra test-wheel test-system lint template bench dist lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -25,6 +25,13 @@ demo: $(READY) ## From a folder to a browser through S3 and nginx (ARGS=--check:
 
 test: $(READY) ## All tests, on every core (ARGS: pytest's own)
 	$(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS)
+
+# In an environment of its own, where the wheel takes the place of the tree.
+test-wheel: ## All tests, of the wheel in dist/ instead of the tree (ARGS: pytest's own)
+	scripts/check-wheel.sh dist/*.whl
+	$(PYTHON) scripts/bootstrap.py .venv/wheel
+	.venv/wheel/bin/pip install --quiet --disable-pip-version-check --no-deps --no-index --force-reinstall dist/*.whl
+	.venv/wheel/bin/pytest --numprocesses auto --dist worksteal $(ARGS)
 
 test-unit: $(READY) ## The fast ones: no process, no server
 	$(BIN)/pytest tests/unit tests/property $(ARGS)

@@ -16,6 +16,7 @@ made. It can be run again at any time, also after a failure: what is done alread
   --region REGION  the region, when your AWS settings do not say
   --site-dir DIR   the folder to publish while nothing is live yet (examples/site)
   --wait SECONDS   how long healthy instances are waited for at the end; 0 does not wait (900)
+  --dry-run        show what would change in the stack, and change nothing
   --yes            do not ask
 
 PARAMETER=VALUE sets a parameter of the template; those that are not named keep the value they have.
@@ -24,6 +25,7 @@ TEXT
 
 site_dir=$root/examples/site
 wait_seconds=900
+dry_run=
 parameters=()
 
 read_arguments() {
@@ -33,6 +35,7 @@ read_arguments() {
       --region) region=$(value "$@"); shift 2 ;;
       --site-dir) site_dir=$(value "$@"); shift 2 ;;
       --wait) wait_seconds=$(value "$@"); shift 2 ;;
+      --dry-run) dry_run=1; shift ;;
       --yes) yes=1; shift ;;
       --help) usage; exit ;;
       [A-Z]*=*) parameters+=("$1"); shift ;;
@@ -51,6 +54,10 @@ main() {
   bundle=$(make_bundle)
   sha256=$(sha256sum "$bundle" | cut -d ' ' -f 1)
 
+  if [[ -n $dry_run ]]; then
+    change "AgentBundle=${bundle##*/}" "AgentBundleSha256=$sha256"
+    return
+  fi
   if [[ -z $state ]]; then
     say "make the stack, without instances"
     change AgentBundle= AgentBundleSha256=
@@ -74,6 +81,7 @@ clear_failed_creation() {
   state=$(status)
   case $state in
     ROLLBACK_COMPLETE)
+      [[ -z $dry_run ]] || fail "the creation of stack $stack has failed before" "without --dry-run it is tried again"
       ask "The creation of stack $stack has failed before. Delete what is left of it?"
       aws cloudformation delete-stack --stack-name "$stack"
       aws cloudformation wait stack-delete-complete --stack-name "$stack"
@@ -126,6 +134,10 @@ change() {
   fi
   aws cloudformation describe-change-set --change-set-name "$set" --output table --query \
     'Changes[].ResourceChange.{"1 Action":Action,"2 Resource":LogicalResourceId,"3 Replaced":Replacement}' >&2
+  if [[ -n $dry_run ]]; then
+    aws cloudformation delete-change-set --change-set-name "$set"
+    return
+  fi
   ask "Make these changes?"
   aws cloudformation execute-change-set --change-set-name "$set"
   aws cloudformation wait "stack-$kind-complete" --stack-name "$stack" || explain

@@ -34,6 +34,8 @@ IN_REPOSITORY = ("libnginx-mod-*", "nginx*")
 # Installed by apt: debootstrap does not get their dependencies into the right order. `aws` is in the image of
 # Amazon Linux, too.
 AFTERWARDS = ("awscli", "cloud-init")
+# Help texts, a quarter of all files.
+NOT_NEEDED = ("usr/lib/python3/dist-packages/awscli/examples",)
 BUILD_SECONDS = 600
 OVERLAY_SIZE = "2g"
 
@@ -62,7 +64,7 @@ def unpack_base(directory: Path) -> Path:
 
 
 def _archive(cache: Path) -> Path:
-    recipe = "\n".join((SUITE, *PACKAGES, *AFTERWARDS, *IN_REPOSITORY, _CLOUD_INIT))
+    recipe = "\n".join((SUITE, *PACKAGES, *AFTERWARDS, *NOT_NEEDED, *IN_REPOSITORY, _CLOUD_INIT))
     name = f"{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar.zst"
     archive = cache / name
     if not archive.exists():
@@ -99,6 +101,8 @@ def _prepare(root: Path) -> None:
     )
     for package in archives.glob("*.deb"):
         package.unlink()
+    for folder in NOT_NEEDED:
+        shutil.rmtree(root / folder)
     # The first boot makes its own.
     (root / "etc/machine-id").write_text("")
     (root / "etc/hostname").unlink(missing_ok=True)

@@ -32,3 +32,7 @@ _HERE = "s3sync_agent.cli"
 @click.version_option(__version__, prog_name="s3sync")
 def main() -> None:
     """Publish releases of a site to S3, and decide which one is live."""
+
+
+if __name__ == "__main__":  # also run as a module, by who has the package but not its commands
+    main()
