@@ -36,22 +36,22 @@ def dry_run(aws: Aws, *parameters: str) -> str:
 
 
 def change_sets(aws: Aws) -> list[str]:
-    found = aws("cloudformation", "list-change-sets", "--stack-name", STACK)["Summaries"]
+    found = aws.client("cloudformation").list_change_sets(StackName=STACK)["Summaries"]
     return [one["ChangeSetName"] for one in found]
 
 
 def test_it_shows_the_changes_and_makes_none(aws: Aws, path: Path) -> None:
-    assert aws.deploy(path, stack=STACK, **LACKING).returncode == 0
-    before, sets = aws.resources(STACK), change_sets(aws)
+    aws.create(path, **LACKING)
+    before, sets = aws.resources(), change_sets(aws)
     said = dry_run(aws, "MaxInstances=3")
     assert "LaunchTemplate" in said
     assert "AutoScalingGroup" in said
-    assert aws.resources(STACK) == before
-    assert aws.described(STACK)["StackStatus"] == "CREATE_COMPLETE"
-    assert aws("s3api", "list-objects-v2", "--bucket", before["SiteBucket"]).get("Contents", []) == []
+    assert aws.resources() == before
+    assert aws.status() == "CREATE_COMPLETE"
+    assert aws.client("s3").list_objects_v2(Bucket=before["SiteBucket"])["KeyCount"] == 0
     assert change_sets(aws) == sets
 
 
 def test_it_needs_no_stack(aws: Aws) -> None:
     assert "LoadBalancer" in dry_run(aws, *(f"{name}={value}" for name, value in LACKING.items()))
-    assert aws("s3api", "list-buckets")["Buckets"] == []
+    assert aws.client("s3").list_buckets()["Buckets"] == []
