@@ -84,8 +84,8 @@ clear_failed_creation() {
       [[ -z $dry_run ]] || fail "the creation of stack $stack has failed before" "without --dry-run it is tried again"
       ask "The creation of stack $stack has failed before. Delete what is left of it?"
       aws cloudformation delete-stack --stack-name "$stack"
-      aws cloudformation wait stack-delete-complete --stack-name "$stack"
-      state=
+      await_stack
+      [[ -z $state ]] || fail "stack $stack is $state" "its events in the CloudFormation console say why"
       ;;
     *_IN_PROGRESS) fail "stack $stack is being changed by somebody" "try again when that is over" ;;
     *_FAILED) fail "stack $stack is $state" "its events in the CloudFormation console say why" ;;
@@ -122,8 +122,8 @@ make_bundle() {
 
 # Shows what would change in the stack, asks, changes it and waits for the end.
 change() {
-  local kind=create proposed set
-  [[ -z $state ]] || kind=update
+  local kind=CREATE proposed set
+  [[ -z $state ]] || kind=UPDATE
   proposed=$(aws cloudformation deploy --stack-name "$stack" --template-file "$root/infra/cloudformation.yaml" \
     --capabilities CAPABILITY_IAM --no-execute-changeset --no-fail-on-empty-changeset \
     --parameter-overrides "${parameters[@]}" "$@")
@@ -140,15 +140,14 @@ change() {
   fi
   ask "Make these changes?"
   aws cloudformation execute-change-set --change-set-name "$set"
-  aws cloudformation wait "stack-$kind-complete" --stack-name "$stack" || explain
-  state=$(status)
+  await_stack
+  [[ $state == "${kind}_COMPLETE" ]] || explain
 }
 
 # The failures of the last change, for whoever has no console open.
 explain() {
   aws cloudformation describe-stack-events --stack-name "$stack" --output table --max-items 50 --query \
     "StackEvents[?contains(ResourceStatus, 'FAILED')].{\"1 Resource\":LogicalResourceId,\"2 Why\":ResourceStatusReason}" >&2
-  state=$(status)
   fail "stack $stack is $state" "the cause is in the last lines of the table; then run this again"
 }
 

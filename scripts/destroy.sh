@@ -45,8 +45,8 @@ main() {
   if [[ -n $state ]]; then
     say "delete stack $stack"
     aws cloudformation delete-stack --stack-name "$stack"
-    aws cloudformation wait stack-delete-complete --stack-name "$stack" ||
-      fail "stack $stack was not deleted" "its events in the CloudFormation console say why; then run this again"
+    await_stack
+    [[ -z $state ]] || fail "stack $stack is $state" "its events in the CloudFormation console say why; then run this again"
   fi
   for bucket in "${buckets[@]}"; do
     say "empty and delete bucket $bucket"

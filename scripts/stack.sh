@@ -55,6 +55,18 @@ status() {
   [[ $found == REVIEW_IN_PROGRESS ]] || printf '%s' "$found"
 }
 
+# Sets `state` to what the stack is when nothing happens to it any more. The aws command's own waiters look every
+# 30 s, for an hour too.
+await_stack() {
+  local deadline=$((SECONDS + 3600))
+  state=$(status)
+  while [[ $state == *_IN_PROGRESS ]]; do
+    ((SECONDS < deadline)) || fail "stack $stack is still $state after an hour"
+    sleep 3
+    state=$(status)
+  done
+}
+
 # An output of the stack; "" when it has none of this name.
 output() {
   local found

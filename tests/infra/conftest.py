@@ -9,6 +9,7 @@ import pytest
 
 from tests.infra import emulators
 from tests.infra.emulators import Aws
+from tests.infra.given import IMAGE_PARAMETER
 from tests.infra.template import Template
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "infra" / "cloudformation.yaml"
@@ -32,8 +33,9 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 
 @pytest.fixture
 def aws(ministack: Aws) -> Aws:
-    """The `aws` command line in an account with nothing in it."""
+    """An account with nothing in it but an image for arm64, which ministack lacks."""
     emulators.reset(ministack)
+    ministack.client("ssm").put_parameter(Name=IMAGE_PARAMETER, Type="String", Value="ami-0123456789abcdef0")
     return ministack
 
 

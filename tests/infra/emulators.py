@@ -100,6 +100,15 @@ class Aws:
     def parameters(self) -> dict[str, str]:
         return {one["ParameterKey"]: one["ParameterValue"] for one in self._described()["Parameters"]}
 
+    def launch_data_in_force(self) -> dict[str, Any]:
+        """Of the version of its launch template that the one group would launch from."""
+        (group,) = self.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+        chosen = group["LaunchTemplate"]
+        (version,) = self.client("ec2").describe_launch_template_versions(
+            LaunchTemplateId=chosen["LaunchTemplateId"], Versions=[chosen["Version"]]
+        )["LaunchTemplateVersions"]
+        return dict(version["LaunchTemplateData"])
+
     def _described(self) -> dict[str, Any]:
         found: dict[str, Any] = self.client("cloudformation").describe_stacks(StackName="site")["Stacks"][0]
         return found

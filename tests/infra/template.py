@@ -143,12 +143,12 @@ class Template:
             resolver.referred.clear()
             rest = {key: value for key, value in resource.items() if key not in _NO_ATTRIBUTES}
             attributes = resolver.resolve(rest)
-            if "DependsOn" in attributes:
-                attributes["DependsOn"] = resolver.existing(attributes["DependsOn"])
+            named = attributes.get("DependsOn", [])
+            for other in [named] if isinstance(named, str) else named:
+                resolver.ref(other)  # whether it exists
             properties = resolver.resolve(resource.get("Properties", {}))
             resolver.resolve(resource.get("Metadata", {}))
-            needs = resolver.referred | set(attributes.get("DependsOn", []))
-            yield name, Resource(resource["Type"], properties, attributes, frozenset(needs))
+            yield name, Resource(resource["Type"], properties, attributes, frozenset(resolver.referred))
 
 
 _NO_ATTRIBUTES = {"Type", "Properties", "Condition", "Metadata"}
@@ -324,11 +324,6 @@ class _Resolver:
             for assertion in rule["Assertions"]:
                 if not self._is_true(assertion["Assert"]):
                     yield assertion["AssertDescription"]
-
-    def existing(self, names: str | list[str]) -> list[str]:
-        """CloudFormation ignores that something depends on what is not created."""
-        every = [names] if isinstance(names, str) else names
-        return [name for name in every if self.holds(self.raw["Resources"][name])]
 
 
 # What a created resource would be called. Names where AWS gives names, ARNs where it gives ARNs.

@@ -13,13 +13,8 @@ from typing import Any
 import pytest
 
 from tests.infra.emulators import Aws
-from tests.infra.given import IMAGE, IMAGE_PARAMETER, OIDC_PROVIDER, bundle
+from tests.infra.given import IMAGE, OIDC_PROVIDER, bundle
 from tests.infra.template import Template
-
-
-@pytest.fixture(autouse=True)
-def _image(aws: Aws) -> None:
-    aws.client("ssm").put_parameter(Name=IMAGE_PARAMETER, Type="String", Value="ami-0123456789abcdef0")
 
 
 @pytest.fixture
@@ -36,12 +31,7 @@ def the_group(aws: Aws) -> dict[str, Any]:
 
 
 def user_data_in_force(aws: Aws) -> str:
-    """Of the version that the group would launch from."""
-    chosen = the_group(aws)["LaunchTemplate"]
-    (version,) = aws.client("ec2").describe_launch_template_versions(
-        LaunchTemplateId=chosen["LaunchTemplateId"], Versions=[chosen["Version"]]
-    )["LaunchTemplateVersions"]
-    return base64.b64decode(version["LaunchTemplateData"]["UserData"]).decode()
+    return base64.b64decode(aws.launch_data_in_force()["UserData"]).decode()
 
 
 def test_aws_takes_the_file_directly(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Linters object to nothing but what was reviewed, with a reason (reviewed.py)."""
+"""Linters of the stack object to nothing but what was reviewed, with a reason (reviewed.py)."""
 
 from __future__ import annotations
 
@@ -60,16 +60,3 @@ def test_shellcheck_of_every_script() -> None:
     scripts = [*ROOT.glob("scripts/*.sh"), *ROOT.glob(".ci/*")]
     done = linters.run(BIN / "shellcheck", "--external-sources", *scripts)
     assert done.returncode == 0, done.stdout
-
-
-WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
-
-
-def test_actionlint() -> None:
-    done = linters.run(BIN / "actionlint", *WORKFLOWS)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_zizmor() -> None:
-    done = linters.run(BIN / "zizmor", "--offline", "--no-progress", *WORKFLOWS, ROOT / "action.yml")
-    assert done.returncode == 0, done.stdout + done.stderr

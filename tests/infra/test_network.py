@@ -1,5 +1,5 @@
-"""The network: balancer in public subnets, instances in private ones, S3 by its own way, the rest by Egress.
-"""
+"""The network: balancer in public subnets, instances in private ones, S3 on its own way, the rest by
+Egress."""
 
 from __future__ import annotations
 

@@ -100,8 +100,9 @@ def test_what_is_not_known_is_an_error(value: Callable[..., Any], function: str)
 
 
 def test_a_reference_to_what_does_not_exist_is_an_error(value: Callable[..., Any]) -> None:
-    with pytest.raises(InvalidTemplate, match="Absent is referred to and does not exist: IsBig is false"):
-        value("!Ref Absent")
+    for function in ("!Ref Absent", "0}, DependsOn: Absent, Metadata: {Of: 0"):
+        with pytest.raises(InvalidTemplate, match="Absent is referred to and does not exist: IsBig is false"):
+            value(function)
     assert value("!Ref Absent", Size="3") == "site-absent"
 
 
@@ -113,18 +114,15 @@ def test_resources_and_outputs_exist_by_their_conditions(written: Written) -> No
           IsGiven: !Not [!Equals [!Ref Kind, ""]]
           IsSmall: !And [!Condition IsGiven, !Or [!Equals [!Ref Kind, s], !Equals [!Ref Kind, xs]]]
         Resources:
-          Always: {Type: "AWS::X::Y", DependsOn: [Small, Other]}
-          Other: {Type: "AWS::X::Y"}
-          Small: {Type: "AWS::X::Y", Condition: IsSmall, DeletionPolicy: Retain}
+          Always: {Type: "AWS::X::Y"}
+          Small: {Type: "AWS::X::Y", Condition: IsSmall, DeletionPolicy: Retain, DependsOn: Always}
         Outputs:
           One: {Value: !Ref Always}
           Two: {Value: !Ref Small, Condition: IsSmall}
     """)
     none, small, large = template.stack(), template.stack(Kind="s"), template.stack(Kind="l")
-    assert list(none.resources) == list(large.resources) == ["Always", "Other"]
-    assert none.resources["Always"].attributes == {"DependsOn": ["Other"]}
-    assert small.resources["Always"].attributes == {"DependsOn": ["Small", "Other"]}
-    assert small.resources["Small"].attributes == {"DeletionPolicy": "Retain"}
+    assert list(none.resources) == list(large.resources) == ["Always"]
+    assert small.resources["Small"].attributes == {"DeletionPolicy": "Retain", "DependsOn": "Always"}
     assert small.outputs == {"One": "site-always", "Two": "site-small"}
     assert none.outputs == {"One": "site-always"}
     assert (large.conditions["IsGiven"], large.conditions["IsSmall"]) == (True, False)
@@ -190,7 +188,7 @@ def test_a_stack_can_be_written_down_without_functions(written: Written) -> None
     """)
     assert template.stack().body()["Resources"]["Any"] == {
         "Type": "AWS::X::Y",
-        "DependsOn": ["First"],
+        "DependsOn": "First",
         "Properties": {"Size": "2"},
     }
 
