@@ -19,6 +19,7 @@ from tests.system.network import Cable, Hub, cable
 BOOT_SECONDS = 60.0
 RUN_SECONDS = 60.0
 STOP_SECONDS = 20.0
+BOOT_SCRIPT = "/var/lib/cloud/instance/scripts/part-001"  # the user data, where cloud-init keeps it
 
 # systemd sets up its own services' groups, also those that the kernel has in the old way.
 _INIT = """

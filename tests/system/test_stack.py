@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
+from s3sync_agent.layout import MachinePaths
 from tests.system import aws as aws_
 from tests.system import bundles
 from tests.system.aws import DOMAIN, Asked, Aws
 from tests.system.conftest import OFTEN
 from tests.system.fleet import Fleet
-from tests.system.machine import Machine
+from tests.system.machine import BOOT_SCRIPT, Machine
 from tests.system.metadata import Metadata, instance_id
 from tests.system.network import Hub
 from tests.system.site import EXAMPLE, ROOT
@@ -202,3 +203,28 @@ def test_rollback_sh_brings_the_release_before_back_to_every_machine(
     run(stack.aws, str(ROOT / "scripts/rollback.sh"), "--stack", STACK, version)
     seconds = machine.wait_until(lambda: all_show(PAGE), "for the better one")
     print(f"\nback on every machine {seconds:.1f} s after scripts/rollback.sh")
+
+
+# ---------------------------------------------------------------------------------- images
+
+
+def test_an_image_made_of_an_instance_has_an_identity_of_its_own_on_the_next(
+    instances: tuple[Machine, Machine],
+) -> None:
+    """The agent of an image starts before the boot script does, and is called as the instance was."""
+    _, machine = instances
+    machine.run(f"sed -i 's/{instance_id(machine.address)}/i-0another/' {MachinePaths().user_data}")
+    machine.run("systemctl restart s3sync-agent")
+    assert identities(machine)[-1].endswith(":i-0another")
+    machine.run(f"bash {BOOT_SCRIPT}", seconds=120)
+    machine.wait_until(
+        lambda: identities(machine)[-1].endswith(f":{instance_id(machine.address)}"), "for its own identity"
+    )
+    assert machine.http("/").body == PAGE
+
+
+def identities(machine: Machine) -> list[str]:
+    """What the agent was called, start by start."""
+    lines = machine.journal("s3sync-agent").splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    return [event["identity"] for event in events if event["event"] == "agent.started"]

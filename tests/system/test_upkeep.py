@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import socket
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.nginx_process import Answer
 from tests.servers import REGION
 from tests.system import bundles, s3
 from tests.system.fleet import Fleet
-from tests.system.machine import Machine
+from tests.system.machine import BOOT_SCRIPT, Machine
 from tests.system.network import HUB_ADDRESS, Hub
 from tests.system.sandbox import run_as
 from tests.system.site import EXAMPLE, TEMPLATE, Site
@@ -290,5 +289,5 @@ def test_removing_gives_the_machine_back_and_setting_up_again_works(
     assert b"nginx" in machine.http("/").body
     assert machine.run("systemctl is-system-running", check=False).stdout.strip() == "running"
     assert machine.run(f"{COMMAND} setup --remove").stdout.splitlines()[-1] == "nothing to do"
-    machine.run(f"bash {shlex.quote('/var/lib/cloud/instance/scripts/part-001')}")
+    machine.run(f"bash {BOOT_SCRIPT}")
     assert machine.http("/").body == (EXAMPLE / "index.html").read_bytes()

@@ -13,10 +13,9 @@ from bench.content import write_site
 from tests.servers import Credentials
 from tests.system import rootfs, s3
 from tests.system.fleet import Fleet
-from tests.system.machine import Machine
+from tests.system.machine import BOOT_SCRIPT, Machine
 from tests.system.site import EXAMPLE, Site
 
-SCRIPT = "/var/lib/cloud/instance/scripts/part-001"
 OUTPUT = "/var/log/cloud-init-output.log"
 # What a load balancer's controller would be told.
 REPORTED = "/root/reported"
@@ -86,7 +85,7 @@ def test_the_agent_is_a_proper_distribution_beside_its_locked_dependencies(launc
 def test_the_same_script_again_finds_nothing_to_do_and_disturbs_nobody(launched: Machine) -> None:
     pids = "systemctl show --value --property=MainPID s3sync-agent nginx"
     before = launched.run(pids).stdout
-    again = launched.run(f"bash {SCRIPT}").stdout
+    again = launched.run(f"bash {BOOT_SCRIPT}").stdout
     assert "nothing to do" in again
     assert reported(launched).startswith("success: ")
     assert launched.run(pids).stdout == before
@@ -200,5 +199,5 @@ def test_a_machine_that_failed_goes_on_when_the_cause_is_gone(
     seconds = machine.wait_until(lambda: machine.http("/healthz").status == 200, "for /healthz")
     print(f"first promotion to good health: {seconds:.1f} s")
     assert machine.http("/").body == PAGE
-    machine.run(f"bash {SCRIPT}")
+    machine.run(f"bash {BOOT_SCRIPT}")
     assert reported(machine).startswith("success: ")
