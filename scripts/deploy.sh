@@ -75,10 +75,9 @@ main() {
   say "$(output SiteUrl)"
 }
 
-# Sets `state`, the stack's: "" when there is none. What is left of a failed creation is deleted; nothing of it
-# was ever in use.
+# Nothing of what is left of a failed creation was ever in use.
 clear_failed_creation() {
-  state=$(status)
+  look
   case $state in
     ROLLBACK_COMPLETE)
       [[ -z $dry_run ]] || fail "the creation of stack $stack has failed before" "without --dry-run it is tried again"

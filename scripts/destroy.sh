@@ -32,8 +32,8 @@ main() {
     esac
   done
   prepare
-  local state bucket
-  state=$(status)
+  local bucket
+  look
   if [[ -n $state ]]; then
     for bucket in $(output SiteBucket) $(output LogBucket); do
       buckets+=("$bucket")

@@ -7,6 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PATH=$PATH:$root/.venv/bin # an `aws` of your own comes first: it may know ways to log in
 stack=site
 region=
+state=
 yes=
 
 say() { printf '\n== %s\n' "$*" >&2; }
@@ -44,7 +45,7 @@ prepare() {
   say "stack $stack in account $account, $region"
 }
 
-# "" when there is no stack. One that was only proposed (REVIEW_IN_PROGRESS) is none yet.
+# What CloudFormation says the stack is; "" when there is none.
 status() {
   local found
   found=$(aws cloudformation describe-stacks --stack-name "$stack" --query 'Stacks[0].StackStatus' \
@@ -52,7 +53,13 @@ status() {
     [[ $found == *"does not exist"* ]] && return
     fail "stack $stack cannot be asked about: $found"
   }
-  [[ $found == REVIEW_IN_PROGRESS ]] || printf '%s' "$found"
+  printf '%s' "$found"
+}
+
+# Sets `state` to the stack's status, where one that was only proposed is none yet.
+look() {
+  state=$(status)
+  [[ $state != REVIEW_IN_PROGRESS ]] || state=
 }
 
 # Sets `state` to what the stack is when nothing happens to it any more. The aws command's own waiters look every

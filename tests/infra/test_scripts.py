@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import WaiterError
 
 from tests.agent_process import COMMANDS, minimal
 from tests.infra import emulators
@@ -148,7 +149,8 @@ def test_destroying_leaves_nothing(deployed: Aws) -> None:
 def test_what_a_failed_creation_left_is_deleted_after_a_yes(aws: Aws, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text(NEVER_SIGNALLED)
-    aws.deploy(broken)
+    with pytest.raises(WaiterError):
+        aws.create(broken)
     assert aws.status() == "ROLLBACK_COMPLETE"
     silent = run(aws, "deploy.sh", *GIVEN)
     assert silent.returncode == 2
