@@ -49,7 +49,7 @@ claim() {
     record proved "$step" "$words"
   else
     record FAILED "$step" "$words"
-    tail -n 5 <<<"$said" | sed 's/^/      /' >&2
+    tail -n 5 <<<"$said" | cut -c 1-200 | sed 's/^/      /' >&2
   fi
 }
 
@@ -183,7 +183,10 @@ user_data_limit() {
       aws ec2 delete-launch-template --launch-template-name "$stack-limit"
     else
       refused 16384 aws ec2 create-launch-template --launch-template-name "$stack-limit" \
-        --launch-template-data "file://$work/launch-template.json"
+        --launch-template-data "file://$work/launch-template.json" || {
+        aws ec2 delete-launch-template --launch-template-name "$stack-limit"
+        return 1
+      }
     fi
   done
 }
