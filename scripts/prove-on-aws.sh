@@ -213,6 +213,10 @@ selinux() {
 imds() { same "$(described "$1" MetadataOptions.HttpTokens)" required && is_in_health "$1" healthy; }
 boot_log() { says_on_instance "$1" 'tail -n 20 /var/log/cloud-init-output.log' "s3sync: success"; }
 
+console_output() {
+  holds "$(aws ec2 get-console-output --latest --instance-id "$1" --output text)" "s3sync: success" >/dev/null
+}
+
 nginx_modules() {
   same "$(on_instance "$1" 'nginx -V 2>&1 | grep -oE "with-http_(gzip_static|realip)_module" | sort -u | wc -l' | tr -dc 0-9)" 2
 }
@@ -588,6 +592,7 @@ ask_an_instance() {
   instance=$(one_instance)
   within 300 on_instance "$instance" true >/dev/null || true
   claim boot_log "user data in a private subnet ends with success" boot_log "$instance"
+  claim console_output "the console has what the boot script said" within 300 console_output "$instance"
   claim new_role "an instance of a role that is minutes old fetches its bundle" boot_log "$instance"
   claim packages "Python 3.12 and nginx are Amazon's packages, python3 is 3.9" packages "$instance"
   claim aws_command "the image has awscli-2" aws_command "$instance"
@@ -690,7 +695,7 @@ main() {
   if egress none; then
     claim boots_without_egress "without egress the site is served" within 900 answers "" 200
     not_asked_all "Egress=none: no shell, no signals, no metrics" boot_log new_role packages aws_command selinux imds \
-      no_public_address latest_image nginx_modules nginx_stop forwarded_for health_check_host idle_timeout \
+      console_output no_public_address latest_image nginx_modules nginx_stop forwarded_for health_check_host idle_timeout \
       region_from_metadata repository_through_s3 endpoint_policy missing_key own_heartbeat instance_denied \
       health_thresholds namespace_condition metrics_arrive one_metric_for_all sample_count missing_breaches \
       signals rolling_update size_stays refresh_skips replaced_instance log_bucket_key if_in_metadata
