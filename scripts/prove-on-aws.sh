@@ -96,7 +96,7 @@ on_instance() {
   command=$(aws ssm send-command --document-name AWS-RunShellScript --instance-ids "$instance" \
     --parameters "$("$root/.venv/bin/python" -c 'import json, sys
 print(json.dumps({"commands": [sys.argv[1]], "executionTimeout": ["120"]}))' "$line")" \
-    --query Command.CommandId --output text)
+    --query Command.CommandId --output text) || return 1
   while ((SECONDS < end)); do
     state=$(aws ssm get-command-invocation --command-id "$command" --instance-id "$instance" \
       --query Status --output text 2>/dev/null || true) # it does not know the command at once
@@ -205,8 +205,8 @@ aws_command() {
 selinux() {
   says_on_instance "$1" getenforce Permissive
   # shellcheck disable=SC2016 # for the shell over there
-  on_instance "$1" 'setenforce 1; s3sync-agent setup; code=1
-    for second in 1 2 3 4 5 6 7 8 9 10; do curl -sf http://127.0.0.1/healthz && { code=0; break; }; sleep 1; done
+  on_instance "$1" 'setenforce 1; /usr/local/bin/s3sync-agent setup; code=1
+    for second in $(seq 60); do curl -sf http://127.0.0.1/healthz && { code=0; break; }; sleep 1; done
     setenforce 0; exit $code'
 }
 
