@@ -35,9 +35,10 @@ main() {
   local bucket
   look
   if [[ -n $state ]]; then
-    for bucket in $(output SiteBucket) $(output LogBucket); do
-      buckets+=("$bucket")
-    done
+    bucket=$(output SiteBucket)
+    buckets+=(${bucket:+"$bucket"})
+    bucket=$(output LogBucket)
+    buckets+=(${bucket:+"$bucket"})
   elif ((${#buckets[@]} == 0)); then
     fail "there is no stack $stack"
   fi

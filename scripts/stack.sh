@@ -1,6 +1,10 @@
 # Read by the scripts beside it: what they say, what they ask, and what they know of the stack.
 # shellcheck shell=bash
 
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
+  echo "error: bash 4.4 or newer is needed, this is $BASH_VERSION" >&2
+  exit 2
+fi
 shopt -s inherit_errexit # what fails within $( ) fails outside
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

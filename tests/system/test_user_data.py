@@ -192,7 +192,7 @@ def test_a_machine_that_failed_goes_on_when_the_cause_is_gone(
     fleet: Fleet, site: Site, bundle: Path, tmp_path: Path
 ) -> None:
     late = Site(f"{site.url}-late", tmp_path, site.hub)
-    machine = fleet.launch(user_data=late.user_data(bundle, on_end=REPORT, wait=2))
+    machine = fleet.launch(user_data=late.user_data(bundle, on_end=REPORT, wait=5))
     failing(machine, r"failed to serve the first release .*there is no pointer at .*")
     late.publish(EXAMPLE, "v1")
     late.promote("v1")
