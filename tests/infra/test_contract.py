@@ -241,7 +241,7 @@ GRANTED = {
         "s3:ListBucket": ["", 'if {"StringLike": {"s3:prefix": ["current/*", "releases/*"]}}'],
         "s3:PutObject": [OWN],
         "s3:DeleteObject": [OWN],
-        "cloudformation:SignalResource": [STACK_ID],
+        "cloudformation:SignalResource": ["arn:aws:cloudformation:eu-central-1:123456789012:stack/site/*"],
         "cloudwatch:PutMetricData": [
             "*",
             'if {"StringEquals": {"cloudwatch:namespace": "s3sync-agent/site"}}',
