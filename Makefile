@@ -43,8 +43,9 @@ TOOLS := $(patsubst tests/infra/tools/%.lock,.venv/tools/%/.ready,$(wildcard tes
 	$(BIN)/python scripts/bootstrap.py $(@D) $<
 	@touch $@
 
+# A file's tests share what they have set up, so they stay together.
 test-infra: $(READY) $(TOOLS) ## The stack: linters, emulators of AWS, what its roles may do (ARGS: pytest's own)
-	$(BIN)/pytest tests/infra --numprocesses auto --dist loadgroup $(ARGS)
+	$(BIN)/pytest tests/infra --numprocesses auto --dist loadfile $(ARGS)
 
 # What machines are made with; the Debian they run is made at the first run and kept in
 # $SYSTEM_TESTS_CACHE (~/.cache/s3sync-agent).

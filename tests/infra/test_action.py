@@ -14,10 +14,7 @@ from tests import servers
 from tests.agent_process import minimal
 from tests.infra.workflows import ACTION, ROOT, load
 
-pytestmark = [
-    pytest.mark.timeout(180),  # the libraries are downloaded
-    pytest.mark.xdist_group("action"),  # once
-]
+pytestmark = pytest.mark.timeout(180)  # the libraries are downloaded
 
 BASH = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail"]  # `shell: bash`
 

@@ -34,7 +34,7 @@ Resources:
 """
 SECONDS = 300  # the first run makes a bundle
 
-pytestmark = [pytest.mark.timeout(SECONDS), pytest.mark.xdist_group("scripts")]
+pytestmark = pytest.mark.timeout(SECONDS)
 
 
 def run(aws: Aws, script: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
