@@ -43,12 +43,16 @@ _EXPRESSIONS = {
 
 
 def signal(*, egress: str, region: str, stack: str) -> str:
-    """The command that tells CloudFormation how the boot ended. Its own failure is nobody's: the stack may
-    have stopped waiting long ago, as when an instance is launched by scaling."""
+    """The command that tells CloudFormation how the boot ended.
+
+    A success is told when the balancer has seen it too: it asks every 5 s and believes the second answer.
+    Its own failure is nobody's: the stack may have stopped waiting long ago, as when an instance is launched
+    by scaling.
+    """
     return (
-        f"[ {egress} = none ] || aws cloudformation signal-resource --region {region} --stack-name {stack} "
-        f"--logical-resource-id {GROUP} --unique-id $(cloud-init query instance_id) "
-        "--status $([ $S3SYNC_RESULT = success ] && echo SUCCESS || echo FAILURE)"
+        f"[ {egress} = none ] || {{ said=FAILURE; [ $S3SYNC_RESULT != success ] || {{ said=SUCCESS; sleep 15; }}; "
+        f"aws cloudformation signal-resource --region {region} --stack-name {stack} "
+        f"--logical-resource-id {GROUP} --unique-id $(cloud-init query instance_id) --status $said; }}"
     )
 
 
