@@ -27,6 +27,8 @@ site_dir=$root/examples/site
 wait_seconds=900
 dry_run=
 parameters=()
+second_stack_hint="make a second stack and lead the name there"
+unhealthy_hint="docs/runbook.md; an instance says why in /var/log/cloud-init-output.log and its console output"
 
 read_arguments() {
   while (($# > 0)); do
@@ -50,6 +52,8 @@ main() {
   read_arguments "$@"
   prepare
   clear_failed_creation
+  refuse_unsafe_changes
+  find_identity_provider
   local bundle sha256 egress
   bundle=$(make_bundle)
   sha256=$(sha256sum "$bundle" | cut -d ' ' -f 1)
@@ -80,8 +84,9 @@ clear_failed_creation() {
   look
   case $state in
     ROLLBACK_COMPLETE)
-      [[ -z $dry_run ]] || fail "the creation of stack $stack has failed before" "without --dry-run it is tried again"
+      [[ -z $dry_run ]] || fail "the creation of stack $stack has failed before" "it is tried again without --dry-run"
       ask "The creation of stack $stack has failed before. Delete what is left of it?"
+      name_log_bucket
       aws cloudformation delete-stack --stack-name "$stack"
       await_stack
       [[ -z $state ]] || fail "stack $stack is $state" "its events in the CloudFormation console say why"
@@ -89,6 +94,49 @@ clear_failed_creation() {
     *_IN_PROGRESS) fail "stack $stack is being changed by somebody" "try again when that is over" ;;
     *_FAILED) fail "stack $stack is $state" "its events in the CloudFormation console say why" ;;
   esac
+}
+
+# The balancer has written into it, so it outlives its stack.
+name_log_bucket() {
+  local bucket
+  bucket=$(aws cloudformation describe-stack-resource --stack-name "$stack" --logical-resource-id LogBucket \
+    --query StackResourceDetail.PhysicalResourceId --output text 2>/dev/null) || return 0
+  echo "its log bucket is left: scripts/destroy.sh --bucket $bucket" >&2
+}
+
+# What CloudFormation would do, and the site would not survive.
+refuse_unsafe_changes() {
+  [[ -n $state ]] || return 0
+  local name given now bundle
+  for name in BucketName KmsKeyArn; do # what is stored already stays in the one, and under the other
+    given=$(parameter "$name")
+    now=$(current "$name")
+    [[ $given == "$now" ]] || fail "$name of a stack cannot be changed; it is '$now'" "$second_stack_hint"
+  done
+  given=$(parameter Egress)
+  now=$(current Egress)
+  bundle=$(current AgentBundle)
+  [[ $given != none || $now == none || -z $bundle ]] ||
+    fail "Egress cannot become none: nobody would wait for the new instances" "$second_stack_hint"
+}
+
+# An account has GitHub's identity provider once. Where it has one that is not this stack's, it is used.
+find_identity_provider() {
+  local repository given found own=
+  repository=$(parameter GitHubRepository)
+  given=$(parameter GitHubOidcProviderArn)
+  [[ -n $repository && -z $given ]] || return 0
+  found=$(aws iam list-open-id-connect-providers --output text --query \
+    "OpenIDConnectProviderList[?ends_with(Arn, ':oidc-provider/token.actions.githubusercontent.com')].Arn")
+  [[ -z $state ]] || own=$(aws cloudformation list-stack-resources --stack-name "$stack" --output text \
+    --query "StackResourceSummaries[?LogicalResourceId=='OidcProvider'].PhysicalResourceId")
+  [[ -z $found || $found == "$own" ]] || parameters+=("GitHubOidcProviderArn=$found")
+}
+
+# The value that the stack has now.
+current() {
+  aws cloudformation describe-stacks --stack-name "$stack" --output text \
+    --query "Stacks[0].Parameters[?ParameterKey=='$1'].ParameterValue"
 }
 
 # A parameter's value: given now, or the stack's, or the template's default.
@@ -100,8 +148,7 @@ parameter() {
     return
   done
   if [[ -n $state ]]; then
-    found=$(aws cloudformation describe-stacks --stack-name "$stack" --output text \
-      --query "Stacks[0].Parameters[?ParameterKey=='$1'].ParameterValue")
+    found=$(current "$1")
   fi
   if [[ -z $found ]]; then # or the stack is of a template that had no such parameter yet
     found=$(aws cloudformation get-template-summary --template-body "file://$root/infra/cloudformation.yaml" \
@@ -159,42 +206,62 @@ publish_first_release() {
   s3sync promote "$version" --now
 }
 
-# Without egress CloudFormation hears no signals, so instances are replaced here, as their targets get healthy.
-# Those that are up to date already are skipped.
+# Without egress CloudFormation hears no signals, so instances are replaced here; those that are up to date are
+# not. When too few have been healthy for half a minute, no more are replaced.
 refresh_instances() {
-  local group refresh state deadline=$((SECONDS + 3600))
+  local group refresh told wanted healthy low=0 deadline=$((SECONDS + 7200))
   group=$(output AutoScalingGroupName)
+  wanted=$(parameter MinInstances)
   say "replace instances that are not up to date"
-  refresh=$(aws autoscaling start-instance-refresh --auto-scaling-group-name "$group" --output text \
-    --query InstanceRefreshId \
-    --preferences MinHealthyPercentage=100,MaxHealthyPercentage=150,InstanceWarmup=60,SkipMatching=true)
+  refresh=$(refresh_under_way "$group")
+  [[ -n $refresh ]] || refresh=$(aws autoscaling start-instance-refresh --auto-scaling-group-name "$group" \
+    --query InstanceRefreshId --output text \
+    --preferences MinHealthyPercentage=100,MaxHealthyPercentage=150,InstanceWarmup=300,SkipMatching=true)
   while ((SECONDS < deadline)); do
-    state=$(aws autoscaling describe-instance-refreshes --auto-scaling-group-name "$group" --output text \
+    told=$(aws autoscaling describe-instance-refreshes --auto-scaling-group-name "$group" --output text \
       --instance-refresh-ids "$refresh" --query 'InstanceRefreshes[0].[Status,StatusReason]')
-    case $state in
+    case $told in
       Successful*) return ;;
-      Pending* | InProgress*) sleep 10 ;;
-      *) fail "the instances were not replaced: $state" "scripts/deploy.sh tries again" ;;
+      Pending* | InProgress* | Baking*) ;;
+      *) fail "the instances were not replaced: $told" "scripts/deploy.sh tries again" ;;
     esac
+    healthy=$(healthy_instances)
+    ((healthy < wanted)) && low=$((low + 1)) || low=0
+    if ((low == 3)); then
+      aws autoscaling cancel-instance-refresh --auto-scaling-group-name "$group" >/dev/null
+      fail "only $healthy of $wanted instances are healthy; no more are replaced" "$unhealthy_hint"
+    fi
+    sleep 10
   done
-  fail "the instances were not replaced within an hour: $state"
+  fail "the instances were not replaced within two hours: $told"
+}
+
+# The one of an earlier run that was interrupted; "" for none.
+refresh_under_way() {
+  local found
+  found=$(aws autoscaling describe-instance-refreshes --auto-scaling-group-name "$1" --output text --query \
+    "InstanceRefreshes[?contains(['Pending', 'InProgress', 'Baking'], Status)] | [0].InstanceRefreshId")
+  [[ $found == None ]] || printf '%s' "$found"
+}
+
+healthy_instances() {
+  local group
+  group=$(output TargetGroupArn)
+  aws elbv2 describe-target-health --target-group-arn "$group" --output text \
+    --query "length(TargetHealthDescriptions[?TargetHealth.State=='healthy'])"
 }
 
 await_healthy_instances() {
   ((wait_seconds > 0)) || return 0
-  local group wanted healthy deadline=$((SECONDS + wait_seconds))
-  group=$(output TargetGroupArn)
+  local wanted healthy deadline=$((SECONDS + wait_seconds))
   wanted=$(parameter MinInstances)
   say "wait for $wanted healthy instances"
   while ((SECONDS < deadline)); do
-    healthy=$(aws elbv2 describe-target-health --target-group-arn "$group" --output text \
-      --query "length(TargetHealthDescriptions[?TargetHealth.State=='healthy'])")
+    healthy=$(healthy_instances)
     ((healthy < wanted)) || return 0
     sleep 5
   done
-  aws elbv2 describe-target-health --target-group-arn "$group" --output table >&2
-  fail "after $wait_seconds s only $healthy of $wanted instances are healthy" \
-    "docs/runbook.md; an instance says why in /var/log/cloud-init-output.log and its system log"
+  fail "after $wait_seconds s only $healthy of $wanted instances are healthy" "$unhealthy_hint"
 }
 
 main "$@"

@@ -9,11 +9,11 @@ usage() {
 usage: scripts/destroy.sh [OPTION…]
 
 Deletes the stack, then empties and deletes its two buckets: releases and access logs, all versions of them.
-Asks for the stack's name before. It can be run again when it was interrupted: name the buckets that are left.
+Asks for the stack's name before.
 
   --stack NAME     the stack's name (site)
   --region REGION  the region, when your AWS settings do not say
-  --bucket NAME    a bucket to delete that a stack left behind; may be given more than once
+  --bucket NAME    only this bucket, which a stack left behind, and no stack; may be given more than once
   --yes            do not ask
 TEXT
 }
@@ -32,47 +32,57 @@ main() {
     esac
   done
   prepare
+  if ((${#buckets[@]} == 0)); then
+    state=$(status)
+    [[ -n $state ]] || fail "there is no stack $stack"
+    find_buckets
+    confirm "the stack $stack and all that is in ${buckets[*]}" "$stack"
+    delete_stack
+  else
+    confirm "all that is in ${buckets[*]}" "${buckets[0]}"
+  fi
   local bucket
-  look
-  if [[ -n $state ]]; then
-    bucket=$(output SiteBucket)
-    buckets+=(${bucket:+"$bucket"})
-    bucket=$(output LogBucket)
-    buckets+=(${bucket:+"$bucket"})
-  elif ((${#buckets[@]} == 0)); then
-    fail "there is no stack $stack"
-  fi
-  confirm
-  if [[ -n $state ]]; then
-    say "delete stack $stack"
-    aws cloudformation delete-stack --stack-name "$stack"
-    await_stack
-    [[ -z $state ]] || fail "stack $stack is $state" "its events in the CloudFormation console say why; then run this again"
-  fi
   for bucket in "${buckets[@]}"; do
     say "empty and delete bucket $bucket"
     empty "$bucket"
-    aws s3api delete-bucket --bucket "$bucket" ||
-      fail "$bucket is not empty" "a load balancer writes its last logs minutes later: scripts/destroy.sh --bucket $bucket"
+    aws s3api delete-bucket --bucket "$bucket" || fail "$bucket is not empty" \
+      "a load balancer writes its last logs minutes later: scripts/destroy.sh --region $region --bucket $bucket"
   done
   say "gone; GitHub's identity provider, where the stack had made it, stays for others in the account"
+}
+
+# A stack that was only proposed has none.
+find_buckets() {
+  local name bucket
+  for name in SiteBucket LogBucket; do
+    bucket=$(output "$name")
+    [[ -z $bucket ]] || buckets+=("$bucket")
+  done
 }
 
 # A name typed in full is no slip of a finger.
 confirm() {
   [[ -z $yes ]] || return 0
   [[ -t 0 ]] || fail "nobody is here to answer" "--yes answers for you" 2
-  printf 'This deletes the stack %s and all that is in: %s\n' "$stack" "${buckets[*]}" >&2
   local answer
-  read -r -p "Type the name of the stack to go on: " answer
-  [[ $answer == "$stack" ]] || fail "stopped, nothing was deleted"
+  printf 'This deletes %s.\n' "$1" >&2
+  read -r -p "Type $2 to go on: " answer
+  [[ $answer == "$2" ]] || fail "stopped, nothing was deleted"
+}
+
+delete_stack() {
+  say "delete stack $stack"
+  aws cloudformation delete-stack --stack-name "$stack"
+  await_stack
+  [[ -z $state ]] || fail "stack $stack is $state" \
+    "its events in the CloudFormation console say why; buckets that are left then: --bucket"
 }
 
 # Every version of every object, a thousand at a time, which is what one request takes.
 empty() {
   local doomed refused
   while true; do
-    doomed=$(aws s3api list-object-versions --bucket "$1" --max-items 1000 --output json --query \
+    doomed=$(aws s3api list-object-versions --bucket "$1" --no-paginate --output json --query \
       '{Objects: [Versions, DeleteMarkers][] | [?Key].{Key: Key, VersionId: VersionId}}')
     [[ $doomed == *'"Key"'* ]] || return 0
     refused=$(aws s3api delete-objects --bucket "$1" --delete file:///dev/stdin --output text \

@@ -9,6 +9,7 @@ shopt -s inherit_errexit # what fails within $( ) fails outside
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PATH=$PATH:$root/.venv/bin # an `aws` of your own comes first: it may know ways to log in
+export AWS_PAGER= # version 2 of the aws command would wait for somebody to leave its pager
 stack=site
 region=
 state=
@@ -51,13 +52,17 @@ prepare() {
 
 # What CloudFormation says the stack is; "" when there is none.
 status() {
-  local found
-  found=$(aws cloudformation describe-stacks --stack-name "$stack" --query 'Stacks[0].StackStatus' \
-    --output text 2>&1) || {
-    [[ $found == *"does not exist"* ]] && return
-    fail "stack $stack cannot be asked about: $found"
-  }
-  printf '%s' "$found"
+  local found problem
+  problem=$(mktemp)
+  if found=$(aws cloudformation describe-stacks --stack-name "$stack" --query 'Stacks[0].StackStatus' \
+    --output text 2>"$problem"); then
+    rm "$problem"
+    printf '%s' "$found"
+    return
+  fi
+  found=$(cat "$problem")
+  rm "$problem"
+  [[ $found == *"does not exist"* ]] || fail "stack $stack cannot be asked about: $found"
 }
 
 # Sets `state` to the stack's status, where one that was only proposed is none yet.

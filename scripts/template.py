@@ -50,7 +50,8 @@ def signal(*, egress: str, region: str, stack: str) -> str:
     by scaling.
     """
     return (
-        f"[ {egress} = none ] || {{ said=FAILURE; [ $S3SYNC_RESULT != success ] || {{ said=SUCCESS; sleep 15; }}; "
+        f"[ {egress} = none ] || "
+        "{ said=FAILURE; [ $S3SYNC_RESULT != success ] || { said=SUCCESS; sleep 15; }; "
         f"aws cloudformation signal-resource --region {region} --stack-name {stack} "
         f"--logical-resource-id {GROUP} --unique-id $(cloud-init query instance_id) --status $said; }}"
     )

@@ -26,7 +26,7 @@ from tests.infra import policies
 from tests.infra.given import EVERYTHING
 from tests.infra.policies import Request, Statement
 from tests.infra.recording import recording
-from tests.infra.template import Stack, Template
+from tests.infra.template import REGION, Stack, Template
 from tests.servers import S3Server
 
 INSTANCE = "i-0123456789abcdef0"
@@ -161,7 +161,8 @@ def with_key(requests: Iterable[Request]) -> list[Request]:
     """Those that S3 makes of a key, in the name of who asked, where the bucket is encrypted with one."""
     needed = {"s3:GetObject": ["kms:Decrypt"], "s3:PutObject": ["kms:GenerateDataKey", "kms:Decrypt"]}
     actions = {action for request in requests for action in needed.get(request.action, [])}
-    return [*requests, *(Request(action, EVERYTHING["KmsKeyArn"]) for action in sorted(actions))]
+    by_s3 = {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}
+    return [*requests, *(Request(action, EVERYTHING["KmsKeyArn"], by_s3) for action in sorted(actions))]
 
 
 def refused(statements: Sequence[Statement], requests: Iterable[Request]) -> list[str]:
@@ -235,19 +236,24 @@ STACK_ID = "arn:aws:cloudformation:eu-central-1:123456789012:stack/site/6a3f1d20
 OWN = "fleet/${aws:userid}.json"
 
 # Everything that each role is granted, by action: where, and under which condition.
+KEY_BY_S3 = [
+    EVERYTHING["KmsKeyArn"],
+    f'if {{"StringEquals": {{"kms:ViaService": "s3.{REGION}.amazonaws.com"}}}}',
+]
 GRANTED = {
     "InstanceRole": {
         "s3:GetObject": ["agent/*", "current/*", "releases/*"],
         "s3:ListBucket": ["", 'if {"StringLike": {"s3:prefix": ["current/*", "releases/*"]}}'],
         "s3:PutObject": [OWN],
         "s3:DeleteObject": [OWN],
-        "cloudformation:SignalResource": ["arn:aws:cloudformation:eu-central-1:123456789012:stack/site/*"],
+        # A request may name the stack, and is then about all that ever had its name.
+        "cloudformation:SignalResource": [f"{STACK_ID.rpartition('/')[0]}/*"],
         "cloudwatch:PutMetricData": [
             "*",
             'if {"StringEquals": {"cloudwatch:namespace": "s3sync-agent/site"}}',
         ],
-        "kms:Decrypt": [EVERYTHING["KmsKeyArn"]],
-        "kms:GenerateDataKey": [EVERYTHING["KmsKeyArn"]],
+        "kms:Decrypt": KEY_BY_S3,
+        "kms:GenerateDataKey": KEY_BY_S3,
     },
     "DeployRole": {
         "s3:ListBucket": [""],
@@ -255,8 +261,8 @@ GRANTED = {
         "s3:PutObject": ["current/*", "releases/*"],
         "s3:AbortMultipartUpload": ["current/*", "releases/*"],
         "s3:DeleteObject": ["current/*", "releases/*"],
-        "kms:Decrypt": [EVERYTHING["KmsKeyArn"]],
-        "kms:GenerateDataKey": [EVERYTHING["KmsKeyArn"]],
+        "kms:Decrypt": KEY_BY_S3,
+        "kms:GenerateDataKey": KEY_BY_S3,
     },
 }
 

@@ -190,9 +190,29 @@ def test_visitors_reach_the_balancer_and_only_the_balancer_reaches_instances(tem
     assert stack.resources["LoadBalancer"].properties["SecurityGroups"] == [
         stack.ref("LoadBalancerSecurityGroup")
     ]
+
+
+@pytest.mark.parametrize(("network", "cidr"), [({}, "10.0.0.0/16"), (GIVEN_NETWORK, "0.0.0.0/0")])
+def test_everybody_in_the_vpc_reaches_the_endpoints_which_its_dns_leads_them_to(
+    template: Template, network: dict[str, str], cidr: str
+) -> None:
+    stack = template.stack(Egress="endpoints", **network, **bundle("a"))
     (rule,) = stack.resources["EndpointSecurityGroup"].properties["SecurityGroupIngress"]
-    assert (rule["FromPort"], rule["ToPort"]) == (443, 443)
-    assert rule["SourceSecurityGroupId"] == stack.ref("InstanceSecurityGroup")
+    assert (rule["FromPort"], rule["ToPort"], rule["CidrIp"]) == (443, 443, cidr)
+
+
+def test_the_balancer_sends_to_instances_wherever_a_given_vpc_has_them(template: Template) -> None:
+    own = template.stack().resources["LoadBalancerSecurityGroup"].properties["SecurityGroupEgress"]
+    assert [(rule["FromPort"], rule["CidrIp"]) for rule in own] == [(80, "10.0.0.0/16")]
+    given = template.stack(**GIVEN_NETWORK).resources["LoadBalancerSecurityGroup"].properties
+    assert "SecurityGroupEgress" not in given
+
+
+def test_the_endpoint_to_s3_of_a_given_vpc_locks_nobody_else_out(template: Template) -> None:
+    tables = {"PrivateRouteTableIds": "rtb-1,rtb-2"}
+    endpoint = template.stack(**GIVEN_NETWORK, **tables).resources["S3Endpoint"].properties
+    assert endpoint["RouteTableIds"] == ["rtb-1", "rtb-2"]
+    assert "PolicyDocument" not in endpoint
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def test_a_pattern_is_no_repository(template: Template, parameter: str, value: s
 def test_the_identity_provider_is_made_where_none_was_given(template: Template) -> None:
     provider = template.stack(GitHubRepository="owner/name").resources["OidcProvider"]
     assert provider.properties == {"Url": f"https://{GITHUB}", "ClientIdList": ["sts.amazonaws.com"]}
-    assert provider.attributes["DeletionPolicy"] == "Retain", "an account has one, and others may use it"
+    kept = "an account has one, and others may use it; but a creation that failed must not stop the next"
+    assert provider.attributes["DeletionPolicy"] == "RetainExceptOnCreate", kept
     given = template.stack(GitHubRepository="owner/name", GitHubOidcProviderArn=OIDC_PROVIDER)
     assert "OidcProvider" not in given.resources
     (statement,) = given.resources["DeployRole"].properties["AssumeRolePolicyDocument"]["Statement"]

@@ -117,6 +117,33 @@ def change_sets(aws: Aws) -> list[str]:
     return [one["ChangeSetName"] for one in found]
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("BucketName=another", "BucketName of a stack cannot be changed; it is ''"),
+        ("KmsKeyArn=arn:aws:kms:eu-central-1:1:key/1", "KmsKeyArn of a stack cannot be changed; it is ''"),
+    ],
+)
+def test_a_change_that_the_site_would_not_survive_is_refused(deployed: Aws, change: str, reason: str) -> None:
+    refused = run(deployed, "deploy.sh", "--yes", "--wait", "0", change)
+    assert refused.returncode == 1
+    assert f"error: {reason}" in refused.stderr
+    assert "hint: make a second stack" in refused.stderr
+
+
+def test_a_bucket_that_was_left_is_destroyed_and_the_stack_beside_it_is_not(deployed: Aws) -> None:
+    s3 = deployed.client("s3")
+    s3.create_bucket(Bucket="left-behind", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.put_bucket_versioning(Bucket="left-behind", VersioningConfiguration={"Status": "Enabled"})
+    for number in range(1100):  # more than a request takes, all of them twice: a version and a marker
+        s3.put_object(Bucket="left-behind", Key=str(number), Body=b"")
+        s3.delete_object(Bucket="left-behind", Key=str(number))
+    assert "gone" in done(run(deployed, "destroy.sh", "--yes", "--bucket", "left-behind"))
+    assert "left-behind" not in {one["Name"] for one in s3.list_buckets()["Buckets"]}
+    assert deployed.status() == "UPDATE_COMPLETE"
+    assert active(deployed)
+
+
 def test_a_rollback_brings_the_named_release_back(deployed: Aws, tmp_path: Path) -> None:
     first = active(deployed)
     (tmp_path / "index.html").write_text("<!doctype html><title>two</title>")
@@ -162,6 +189,16 @@ def test_a_dry_run_needs_no_stack_and_makes_none(aws: Aws) -> None:
     assert "LoadBalancer" in done(run(aws, "deploy.sh", "--dry-run", *GIVEN))
     assert aws.status() == "REVIEW_IN_PROGRESS", "which the next deployment takes for none"
     assert aws.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_the_identity_provider_that_the_account_has_is_used(aws: Aws) -> None:
+    arn = aws.client("iam").create_open_id_connect_provider(
+        Url="https://token.actions.githubusercontent.com", ClientIDList=["sts.amazonaws.com"]
+    )["OpenIDConnectProviderArn"]
+    # ministack cannot make one in a stack: a stack without an error has been given the one that was there.
+    said = done(run(aws, "deploy.sh", "--dry-run", *GIVEN, "GitHubRepository=owner/name"))
+    assert "DeployRole" in said
+    assert arn.endswith(":oidc-provider/token.actions.githubusercontent.com")
 
 
 def test_nothing_is_made_when_nobody_is_there_to_say_yes(aws: Aws) -> None:
