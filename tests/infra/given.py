@@ -10,6 +10,13 @@ IMAGE = {"ImageIdArm64": IMAGE_PARAMETER}
 
 OIDC_PROVIDER = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
 
+# A network that was there before the stack.
+GIVEN_NETWORK = {
+    "VpcId": "vpc-1",
+    "PublicSubnetIds": "subnet-1,subnet-2",
+    "PrivateSubnetIds": "subnet-3,subnet-4",
+}
+
 
 def bundle(content: str, architecture: str = "aarch64") -> dict[str, str]:
     """The parameters for a bundle, a file of this content."""

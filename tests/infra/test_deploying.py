@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.infra.emulators import Aws
-from tests.infra.given import IMAGE, OIDC_PROVIDER, bundle
+from tests.infra.given import GIVEN_NETWORK, IMAGE, OIDC_PROVIDER, bundle
 from tests.infra.template import Template
 
 
@@ -130,12 +130,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "before there is a bundle": {"AgentBundle": "", "AgentBundleSha256": ""},
     "without egress": {"Egress": "none"},
     "with endpoints": {"Egress": "endpoints", "SessionManager": "yes"},
-    "in a network that was there": {
-        "VpcId": "vpc-1",
-        "PublicSubnetIds": "subnet-1,subnet-2",
-        "PrivateSubnetIds": "subnet-3,subnet-4",
-        "PrivateRouteTableIds": "rtb-1",
-    },
+    "in a network that was there": {**GIVEN_NETWORK, "PrivateRouteTableIds": "rtb-1"},
     "with a certificate": {
         "Egress": "endpoints",
         "DomainName": "www.example.com",

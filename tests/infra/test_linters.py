@@ -10,13 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.infra import linters, reviewed
-from tests.infra.given import EVERYTHING, bundle
+from tests.infra.given import EVERYTHING, GIVEN_NETWORK, bundle
 from tests.infra.linters import BIN, Findings
 from tests.infra.reviewed import Reviewed
 from tests.infra.template import Template
 
 ROOT = Path(__file__).resolve().parents[2]
-VARIANTS = {"defaults": bundle("a"), "no-egress": {"Egress": "none", **bundle("a")}, "everything": EVERYTHING}
+VARIANTS = {
+    "defaults": bundle("a"),
+    "no-egress": {"Egress": "none", **bundle("a")},
+    "given-network": {**GIVEN_NETWORK, "PrivateRouteTableIds": "rtb-1", "Egress": "endpoints", **bundle("a")},
+    "everything": EVERYTHING,
+}
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,11 @@ from typing import Any
 import pytest
 
 from tests.infra import policies
-from tests.infra.given import bundle
+from tests.infra.given import GIVEN_NETWORK, bundle
 from tests.infra.parts import launch_data, the_group
 from tests.infra.policies import Request
 from tests.infra.template import Stack, Template
 
-GIVEN_NETWORK = {
-    "VpcId": "vpc-1",
-    "PublicSubnetIds": "subnet-1,subnet-2",
-    "PrivateSubnetIds": "subnet-3,subnet-4",
-}
 EGRESS = ["nat", "endpoints", "none"]
 
 
