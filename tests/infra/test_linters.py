@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,13 @@ def test_shellcheck_of_every_script() -> None:
     scripts = [*ROOT.glob("scripts/*.sh"), *ROOT.glob(".ci/*")]
     done = linters.run(BIN / "shellcheck", "--external-sources", *scripts)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "tool", sorted((ROOT / "tests/infra/tools").glob("*.in")), ids=lambda tool: tool.stem
+)
+def test_a_tool_is_pinned_by_version_and_hash(tool: Path) -> None:
+    wanted = re.match(r"[a-z.-]+", tool.read_text())
+    assert wanted is not None
+    locked = tool.with_suffix(".lock").read_text()
+    assert re.search(rf"^{wanted[0].replace('.', '-')}==\S+ \\\n +--hash=sha256:", locked, re.MULTILINE)

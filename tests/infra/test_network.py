@@ -118,6 +118,17 @@ def test_endpoints_are_those_of_the_services_that_instances_call(
         assert "PolicyDocument" not in endpoint
 
 
+def test_names_of_endpoints_are_known_in_the_network(template: Template) -> None:
+    vpc = template.stack().resources["Vpc"].properties
+    assert (vpc["EnableDnsSupport"], vpc["EnableDnsHostnames"]) == (True, True)
+
+
+def test_what_leads_to_the_internet_is_made_in_order(template: Template) -> None:
+    stack = template.stack(Egress="nat", **bundle("a"))
+    for name in ("PublicDefaultRoute", "NatAddress", "NatGateway"):
+        assert "GatewayAttachment" in stack.before(name), name
+
+
 def test_none_has_nothing_that_costs(template: Template) -> None:
     stack = template.stack(Egress="none", **bundle("a"))
     assert not stack.of_type("AWS::EC2::NatGateway")
