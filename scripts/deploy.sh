@@ -27,6 +27,7 @@ site_dir=$root/examples/site
 wait_seconds=900
 dry_run=
 parameters=()
+declare -A default current
 second_stack_hint="make a second stack and lead the name there"
 unhealthy_hint="docs/runbook.md; an instance says why in /var/log/cloud-init-output.log and its console output"
 
@@ -52,6 +53,7 @@ main() {
   read_arguments "$@"
   prepare
   clear_failed_creation
+  read_parameters
   refuse_unsafe_changes
   find_identity_provider
   local bundle sha256 egress
@@ -104,19 +106,44 @@ name_log_bucket() {
   echo "its log bucket is left: scripts/destroy.sh --bucket $bucket" >&2
 }
 
+# Sets `default`, the template's, and `current`, the stack's.
+read_parameters() {
+  local text name value
+  text=$(aws cloudformation get-template-summary --template-body "file://$root/infra/cloudformation.yaml" \
+    --query 'Parameters[].[ParameterKey, DefaultValue]' --output text)
+  while IFS=$'\t' read -r name value; do
+    default[$name]=$value
+  done <<<"$text"
+  [[ -n $state ]] || return 0
+  text=$(aws cloudformation describe-stacks --stack-name "$stack" --output text \
+    --query 'Stacks[0].Parameters[].[ParameterKey, ParameterValue]')
+  while IFS=$'\t' read -r name value; do
+    [[ -z $name ]] || current[$name]=$value
+  done <<<"$text"
+}
+
+# A parameter's value: given now, or the stack's, or the template's where the stack's has none of this name yet.
+parameter() {
+  local given
+  for given in "${parameters[@]}"; do
+    [[ $given == "$1="* ]] || continue
+    printf '%s' "${given#*=}"
+    return
+  done
+  printf '%s' "${current[$1]-${default[$1]}}"
+}
+
 # What CloudFormation would do, and the site would not survive.
 refuse_unsafe_changes() {
   [[ -n $state ]] || return 0
-  local name given now bundle
+  local name given
   for name in BucketName KmsKeyArn; do # what is stored already stays in the one, and under the other
     given=$(parameter "$name")
-    now=$(current "$name")
-    [[ $given == "$now" ]] || fail "$name of a stack cannot be changed; it is '$now'" "$second_stack_hint"
+    [[ $given == "${current[$name]-}" ]] ||
+      fail "$name of a stack cannot be changed; it is '${current[$name]-}'" "$second_stack_hint"
   done
   given=$(parameter Egress)
-  now=$(current Egress)
-  bundle=$(current AgentBundle)
-  [[ $given != none || $now == none || -z $bundle ]] ||
+  [[ $given != none || ${current[Egress]-} == none || -z ${current[AgentBundle]-} ]] ||
     fail "Egress cannot become none: nobody would wait for the new instances" "$second_stack_hint"
 }
 
@@ -131,30 +158,6 @@ find_identity_provider() {
   [[ -z $state ]] || own=$(aws cloudformation list-stack-resources --stack-name "$stack" --output text \
     --query "StackResourceSummaries[?LogicalResourceId=='OidcProvider'].PhysicalResourceId")
   [[ -z $found || $found == "$own" ]] || parameters+=("GitHubOidcProviderArn=$found")
-}
-
-# The value that the stack has now.
-current() {
-  aws cloudformation describe-stacks --stack-name "$stack" --output text \
-    --query "Stacks[0].Parameters[?ParameterKey=='$1'].ParameterValue"
-}
-
-# A parameter's value: given now, or the stack's, or the template's default.
-parameter() {
-  local given found=
-  for given in "${parameters[@]}"; do
-    [[ $given == "$1="* ]] || continue
-    printf '%s' "${given#*=}"
-    return
-  done
-  if [[ -n $state ]]; then
-    found=$(current "$1")
-  fi
-  if [[ -z $found ]]; then # or the stack is of a template that had no such parameter yet
-    found=$(aws cloudformation get-template-summary --template-body "file://$root/infra/cloudformation.yaml" \
-      --query "Parameters[?ParameterKey=='$1'].DefaultValue" --output text)
-  fi
-  printf '%s' "$found"
 }
 
 make_bundle() {

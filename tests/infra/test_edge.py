@@ -81,6 +81,13 @@ def test_with_a_certificate_http_leads_to_https(template: Template, parameters: 
     assert action(stack, "HttpsListener")["Type"] == "forward"
 
 
+def test_visitors_are_redirected_to_https_when_somebody_answers_there(template: Template) -> None:
+    """A certificate is validated for minutes; redirected before, everybody would be turned away so long."""
+    stack = template.stack(DomainName="www.example.com", HostedZoneId="Z1")
+    assert "HttpsListener" in stack.resources["HttpListener"].needs
+    assert "HttpsListener" not in template.stack().resources["HttpListener"].needs
+
+
 @pytest.mark.parametrize("listener", ["HttpListener", "HttpsListener"])
 def test_a_second_target_group_would_only_need_a_weight(template: Template, listener: str) -> None:
     stack = template.stack(**(GIVEN_CERTIFICATE if listener == "HttpsListener" else {}))
