@@ -55,6 +55,8 @@ class Aws:
     def deploy(self, template: Path, *arguments: str, **parameters: str) -> subprocess.CompletedProcess[str]:
         """`aws cloudformation deploy` of the stack `site`, as somebody would type it."""
         overrides = [f"{name}={value}" for name, value in parameters.items()]
+        # It names change sets by the second, and a stack may not have two of one name.
+        time.sleep(1 - time.time() % 1)
         return self.run(
             *("cloudformation", "deploy", "--template-file", str(template), "--stack-name", "site"),
             *("--capabilities", "CAPABILITY_IAM", *arguments),
