@@ -73,7 +73,7 @@ bench: $(READY) ## Measure, side by side with the tools people use today
 	$(BIN)/python -m bench $(ARGS)
 
 # The same sources are the same wheel, whatever the commit and the day: hatchling gives every file one time.
-# So a bundle changes with the agent alone, and no deployment replaces instances for another reason.
+# So a bundle changes with what is in it alone, and no deployment replaces instances for another reason.
 dist: $(READY) ## The wheel, into dist/
 	rm -rf dist
 	env --unset=SOURCE_DATE_EPOCH $(BIN)/python -m build --wheel --no-isolation --outdir dist .

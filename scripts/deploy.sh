@@ -54,6 +54,7 @@ main() {
   prepare
   clear_failed_creation
   read_parameters
+  refuse_unknown_parameters
   refuse_unsafe_changes
   find_identity_provider
   local bundle sha256 egress
@@ -65,6 +66,7 @@ main() {
     return
   fi
   if [[ -z $state ]]; then
+    s3sync check -- "$site_dir" >&2
     say "make the stack, without instances"
     change AgentBundle= AgentBundleSha256=
   fi
@@ -76,7 +78,7 @@ main() {
   say "bring the stack up to date, with instances"
   change "AgentBundle=${bundle##*/}" "AgentBundleSha256=$sha256"
   egress=$(parameter Egress)
-  [[ $egress != none ]] || refresh_instances
+  [[ $egress != none || -z ${current[AgentBundle]-} ]] || refresh_instances
   await_healthy_instances
   say "$(output SiteUrl)"
 }
@@ -120,6 +122,18 @@ read_parameters() {
   while IFS=$'\t' read -r name value; do
     [[ -z $name ]] || current[$name]=$value
   done <<<"$text"
+}
+
+# The aws command leaves out what a template does not know, and takes the last of two.
+refuse_unknown_parameters() {
+  local given name seen=" "
+  for given in "${parameters[@]}"; do
+    name=${given%%=*}
+    [[ -n ${default[$name]+known} ]] || fail "the template has no parameter $name" "infra/cloudformation.yaml" 2
+    [[ $name != AgentBundle* ]] || fail "$name is set here: this checkout's bundle is deployed" "" 2
+    [[ $seen != *" $name "* ]] || fail "$name is given twice" "" 2
+    seen+="$name "
+  done
 }
 
 # A parameter's value: given now, or the stack's, or the template's where the stack's has none of this name yet.
@@ -193,11 +207,12 @@ change() {
   [[ $state == "${kind}_COMPLETE" ]] || explain
 }
 
-# The failures of the last change, for whoever has no console open.
+# The failures of this change, for whoever has no console open. Events come newest first.
 explain() {
-  aws cloudformation describe-stack-events --stack-name "$stack" --output table --max-items 50 --query \
-    "StackEvents[?contains(ResourceStatus, 'FAILED')].{\"1 Resource\":LogicalResourceId,\"2 Why\":ResourceStatusReason}" >&2
-  fail "stack $stack is $state" "the cause is in the last lines of the table; then run this again"
+  aws cloudformation describe-stack-events --stack-name "$stack" --output text \
+    --query 'StackEvents[].[ResourceStatus, LogicalResourceId, ResourceStatusReason]' |
+    awk -F '\t' '$3 == "User Initiated" {exit} $1 ~ /FAILED/ {print $2 ": " $3}' >&2 || true
+  fail "stack $stack is $state" "the cause is in the last of these lines; docs/runbook.md#the-stacks-update-failed"
 }
 
 publish_first_release() {
@@ -205,14 +220,14 @@ publish_first_release() {
   pointer=$(s3sync status --json)
   [[ $pointer == null ]] || return 0
   say "publish and promote the first release"
-  version=$(s3sync publish "$site_dir")
+  version=$(s3sync publish -- "$site_dir")
   s3sync promote "$version" --now
 }
 
 # Without egress CloudFormation hears no signals, so instances are replaced here; those that are up to date are
 # not. When too few have been healthy for half a minute, no more are replaced.
 refresh_instances() {
-  local group refresh told wanted healthy low=0 deadline=$((SECONDS + 7200))
+  local group refresh told wanted healthy all_were="" low=0 deadline=$((SECONDS + 7200))
   group=$(output AutoScalingGroupName)
   wanted=$(parameter MinInstances)
   say "replace instances that are not up to date"
@@ -229,7 +244,11 @@ refresh_instances() {
       *) fail "the instances were not replaced: $told" "scripts/deploy.sh tries again" ;;
     esac
     healthy=$(healthy_instances)
-    ((healthy < wanted)) && low=$((low + 1)) || low=0
+    if ((healthy >= wanted)); then
+      all_were=1 low=0
+    elif [[ -n $all_were ]]; then # else it may be this that heals them
+      low=$((low + 1))
+    fi
     if ((low == 3)); then
       aws autoscaling cancel-instance-refresh --auto-scaling-group-name "$group" >/dev/null
       fail "only $healthy of $wanted instances are healthy; no more are replaced" "$unhealthy_hint"

@@ -36,6 +36,7 @@ main() {
     state=$(status)
     [[ -n $state ]] || fail "there is no stack $stack"
     find_buckets
+    tell_how_to_go_on
     confirm "the stack $stack and all that is in ${buckets[*]}" "$stack"
     delete_stack
   else
@@ -44,20 +45,22 @@ main() {
   local bucket
   for bucket in "${buckets[@]}"; do
     say "empty and delete bucket $bucket"
-    empty "$bucket"
-    aws s3api delete-bucket --bucket "$bucket" || fail "$bucket is not empty" \
-      "a load balancer writes its last logs minutes later: scripts/destroy.sh --region $region --bucket $bucket"
+    empty_and_delete "$bucket"
   done
   say "gone; GitHub's identity provider, where the stack had made it, stays for others in the account"
 }
 
-# A stack that was only proposed has none.
+# Those that are there; after a failed creation it is one, and of a stack that was only proposed none.
 find_buckets() {
-  local name bucket
-  for name in SiteBucket LogBucket; do
-    bucket=$(output "$name")
-    [[ -z $bucket ]] || buckets+=("$bucket")
-  done
+  local found
+  found=$(aws cloudformation list-stack-resources --stack-name "$stack" --output text --query "StackResourceSummaries[?
+    ResourceType=='AWS::S3::Bucket' && ResourceStatus!='DELETE_COMPLETE' && PhysicalResourceId].PhysicalResourceId")
+  read -r -a buckets <<<"$found"
+}
+
+# A stack that is gone cannot be asked what it left.
+tell_how_to_go_on() {
+  ((${#buckets[@]} == 0)) || echo "when this is interrupted: scripts/destroy.sh --region $region ${buckets[*]/#/--bucket }" >&2
 }
 
 # A name typed in full is no slip of a finger.
@@ -76,6 +79,17 @@ delete_stack() {
   await_stack
   [[ -z $state ]] || fail "stack $stack is $state" \
     "its events in the CloudFormation console say why; buckets that are left then: --bucket"
+}
+
+# More than once: a load balancer may write its last logs meanwhile.
+empty_and_delete() {
+  local attempt
+  for attempt in 1 2 3; do
+    empty "$1"
+    ! aws s3api delete-bucket --bucket "$1" || return 0
+    ((attempt == 3)) || sleep 20
+  done
+  fail "$1 is not empty" "something still writes there: scripts/destroy.sh --region $region --bucket $1"
 }
 
 # Every version of every object, a thousand at a time, which is what one request takes.

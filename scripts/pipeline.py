@@ -13,6 +13,7 @@ and `url` (GITHUB_OUTPUT), and an annotation when something fails. Ends with the
 from __future__ import annotations
 
 import argparse
+import http.client
 import os
 import re
 import secrets
@@ -98,7 +99,7 @@ def _asked(arguments: Sequence[str]) -> Asked:
 
 def _run(asked: Asked) -> None:
     site = layout.parse_site(os.environ.get("S3SYNC_SITE", ""))
-    if asked.url and not re.fullmatch(r"https?://\S+", asked.url):
+    if asked.url and not _is_address(asked.url):
         raise ConfigError(f"url {layout.escape(asked.url)!r} is not http://… or https://…")
     bucket = open_bucket(site.bucket)
     before = _active(bucket, site)
@@ -111,6 +112,17 @@ def _run(asked: Asked) -> None:
     _output("url", asked.url)
     served = _wait_until_served(asked.url, outcome) if asked.url else _instances_take_it(outcome)
     _summarise(_report(asked, outcome, served))
+
+
+def _is_address(url: str) -> bool:
+    if not re.fullmatch(r"https?://\S+", url):
+        return False
+    try:
+        parts = urllib.parse.urlsplit(url)
+        _ = parts.port  # which is looked at only now
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return False
+    return bool(parts.hostname)
 
 
 def _publish(asked: Asked) -> None:
@@ -145,11 +157,11 @@ def _outcome(bucket: Bucket, site: Site, before: ReleaseRef | None) -> Outcome:
 
 def s3sync(*arguments: str) -> str:
     """Run the command, its messages shown as they come; returns its stdout. Raises CommandFailed."""
-    print(f"$ s3sync {shlex.join(arguments)}", flush=True)
     # -P: nothing is imported from the working directory, which is that of the site.
     command = [sys.executable, "-P", "-m", "s3sync_agent.cli.operator", *arguments]
     messages = []
     with _no_workflow_commands(), tempfile.TemporaryFile("w+", encoding="utf-8") as stdout:
+        print(f"$ s3sync {shlex.join(arguments)}", flush=True)
         with subprocess.Popen(
             command, stdout=stdout, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
         ) as process:
@@ -224,7 +236,7 @@ def _wrong_answer(address: str, entry: FileEntry) -> str:
             body = answer.read(entry.size + 1)
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code}"
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return f"no answer ({error})"
     return "" if digest(body) == entry.sha256 else "other content"
 

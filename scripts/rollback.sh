@@ -26,6 +26,7 @@ main() {
       --help) usage; exit ;;
       -*) fail "what is $1?" "scripts/rollback.sh --help" 2 ;;
       *)
+        [[ -n $1 ]] || fail "the version is empty" "without one, leave it out" 2
         [[ -z $version ]] || fail "one version, not $version and $1" "" 2
         version=$1
         shift
@@ -41,7 +42,7 @@ main() {
     s3sync history
     say "all releases"
     s3sync releases
-    say "one of them, live again: $0 VERSION"
+    say "one of them, live again: scripts/rollback.sh --stack $stack --region $region VERSION"
   else
     s3sync rollback "$version" ${reason:+--reason "$reason"}
   fi

@@ -9,6 +9,7 @@ shopt -s inherit_errexit # what fails within $( ) fails outside
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PATH=$PATH:$root/.venv/bin # an `aws` of your own comes first: it may know ways to log in
+s3sync() { "$root/.venv/bin/s3sync" "$@"; } # this checkout's, whatever else is installed
 export AWS_PAGER= # version 2 of the aws command would wait for somebody to leave its pager
 stack=site
 region=
@@ -87,6 +88,7 @@ await_stack() {
 output() {
   local found
   found=$(aws cloudformation describe-stacks --stack-name "$stack" --output text \
-    --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue") || fail "stack $stack has no output $1"
+    --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue") ||
+    fail "stack $stack cannot be asked about, see above" "scripts/deploy.sh makes one; is it --stack $stack?"
   [[ $found == None ]] || printf '%s' "$found"
 }

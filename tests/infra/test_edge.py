@@ -9,8 +9,9 @@ import pytest
 
 from s3sync_agent import nginx
 from tests.infra.given import bundle
-from tests.infra.parts import attributes
+from tests.infra.parts import attributes, boot_script
 from tests.infra.template import Stack, Template
+from tests.infra.workflows import ROOT
 
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/1"
 GIVEN_CERTIFICATE = {"DomainName": "www.example.com", "CertificateArn": CERTIFICATE}
@@ -51,12 +52,17 @@ def test_the_balancer_asks_the_page_that_nginx_has_for_it_at_the_port_where_ngin
 
 
 def test_an_instance_gets_visitors_soon_and_is_left_alone_soon(template: Template) -> None:
-    """Nothing has to warm up, and no request for a file takes half a minute."""
+    """Nothing has to warm up, and a request that is running has as long as nginx gives it when it stops."""
     target = template.stack().resources["TargetGroup"].properties
     found = attributes(target["TargetGroupAttributes"])
-    assert int(found["deregistration_delay.timeout_seconds"]) <= 30
+    drain = (ROOT / "systemd/nginx-drain.conf").read_text()
+    assert f"TimeoutStopSec={found['deregistration_delay.timeout_seconds']}\n" in drain
     assert found.get("slow_start.duration_seconds", "0") == "0"
-    assert target["HealthyThresholdCount"] * target["HealthCheckIntervalSeconds"] <= 20
+    interval = target["HealthCheckIntervalSeconds"]
+    assert f"sleep {(target['HealthyThresholdCount'] + 1) * interval};" in boot_script(
+        template.stack(**bundle("a"))
+    )
+    assert target["UnhealthyThresholdCount"] * interval <= 15
     assert target["HealthCheckTimeoutSeconds"] < target["HealthCheckIntervalSeconds"]
 
 

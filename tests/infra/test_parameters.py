@@ -77,6 +77,12 @@ def test_the_defaults_are_a_stack(template: Template) -> None:
     template.stack()
 
 
+def test_by_default_nobody_gets_a_right_that_was_not_asked_for(template: Template) -> None:
+    defaults = {name: spec["Default"] for name, spec in template.parameters.items()}
+    assert (defaults["AllowPruning"], defaults["SessionManager"]) == ("no", "no")
+    assert (defaults["GitHubRepository"], defaults["GitHubEnvironment"]) == ("", "production")
+
+
 def test_every_parameter_is_used_and_described_by_a_sentence(template: Template) -> None:
     """Rules alone are no use of one."""
     used = references({key: template.raw[key] for key in ("Conditions", "Resources", "Outputs")})

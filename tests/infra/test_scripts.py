@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from botocore.exceptions import WaiterError
 from tests.agent_process import COMMANDS, minimal
 from tests.infra import emulators
 from tests.infra.emulators import Aws
+from tests.infra.given import IMAGE, bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 # ministack knows the image of one architecture, and no NAT gateway.
@@ -122,13 +124,123 @@ def change_sets(aws: Aws) -> list[str]:
     [
         ("BucketName=another", "BucketName of a stack cannot be changed; it is ''"),
         ("KmsKeyArn=arn:aws:kms:eu-central-1:1:key/1", "KmsKeyArn of a stack cannot be changed; it is ''"),
+        ("MaxInstance=8", "the template has no parameter MaxInstance"),
+        ("AgentBundle=", "AgentBundle is set here"),
     ],
 )
 def test_a_change_that_the_site_would_not_survive_is_refused(deployed: Aws, change: str, reason: str) -> None:
     refused = run(deployed, "deploy.sh", "--yes", "--wait", "0", change)
-    assert refused.returncode == 1
+    assert refused.returncode in {1, 2}
     assert f"error: {reason}" in refused.stderr
-    assert "hint: make a second stack" in refused.stderr
+    assert "make the bundle" not in refused.stderr
+
+
+def test_a_parameter_given_twice_is_refused(deployed: Aws) -> None:
+    twice = run(deployed, "deploy.sh", "--yes", "--wait", "0", "BucketName=", "BucketName=another")
+    assert twice.returncode == 2
+    assert "error: BucketName is given twice" in twice.stderr
+
+
+# ------------------------------------------------------------- replacing instances without egress
+
+# What no emulator does: an instance refresh that takes its time, targets that get healthy or do not.
+STAND_IN = """#!/bin/bash
+case "$1 $2" in
+  "autoscaling start-instance-refresh") echo "$*" >>"$STATE/started"; echo refresh-1 ;;
+  "autoscaling cancel-instance-refresh") touch "$STATE/cancelled" ;;
+  "autoscaling describe-instance-refreshes")
+    if [[ $* != *--instance-refresh-ids* ]]; then cat "$STATE/under-way"; else next=$STATE/refresh; fi ;;
+  "elbv2 describe-target-health") next=$STATE/healthy ;;
+  *) exec "$REAL_AWS" "$@" ;;
+esac
+[[ -z ${next:-} ]] || { head -n 1 "$next"; sed -i '1{$!d}' "$next"; }
+"""
+
+
+def replace_instances(
+    aws: Aws, folder: Path, *, refresh: list[str], healthy: list[int], under_way: str = "None"
+) -> subprocess.CompletedProcess[str]:
+    """deploy.sh, told one after another these states of the refresh and these numbers of healthy targets."""
+    for name, text in (("aws", STAND_IN), ("sleep", "#!/bin/bash\n"), ("make", "#!/bin/bash\n")):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "refresh").write_text("\n".join(refresh) + "\n")
+    (folder / "healthy").write_text("".join(f"{number}\n" for number in healthy))
+    (folder / "under-way").write_text(f"{under_way}\n")
+    path = f"{folder}:{COMMANDS}:{os.environ['PATH']}"
+    stand_in = {"PATH": path, "STATE": str(folder), "REAL_AWS": str(COMMANDS / "aws")}
+    return run(aws, "deploy.sh", "--yes", "--wait", "0", **stand_in)
+
+
+def test_instances_are_replaced_one_after_another_while_enough_are_healthy(
+    deployed: Aws, tmp_path: Path
+) -> None:
+    done(
+        replace_instances(
+            deployed, tmp_path, refresh=["InProgress"] * 4 + ["Successful"], healthy=[2, 1, 1, 2]
+        )
+    )
+    started = (tmp_path / "started").read_text()
+    assert "MinHealthyPercentage=100,MaxHealthyPercentage=150" in started
+    assert "SkipMatching=true" in started
+    assert not (tmp_path / "cancelled").exists()
+
+
+def test_no_more_are_replaced_when_new_ones_do_not_get_healthy(deployed: Aws, tmp_path: Path) -> None:
+    stopped = replace_instances(deployed, tmp_path, refresh=["InProgress"], healthy=[2, 1])
+    assert stopped.returncode == 1
+    assert "only 1 of 2 instances are healthy; no more are replaced" in stopped.stderr
+    assert (tmp_path / "cancelled").exists()
+
+
+def test_a_fleet_that_is_unhealthy_already_is_not_kept_from_being_replaced(
+    deployed: Aws, tmp_path: Path
+) -> None:
+    refresh = ["InProgress"] * 6 + ["Successful"]
+    done(replace_instances(deployed, tmp_path, refresh=refresh, healthy=[0, 0, 0, 0, 1, 2]))
+    assert not (tmp_path / "cancelled").exists()
+
+
+def test_a_refresh_that_an_interrupted_run_has_begun_is_waited_for(deployed: Aws, tmp_path: Path) -> None:
+    done(replace_instances(deployed, tmp_path, refresh=["Successful"], healthy=[2], under_way="refresh-0"))
+    assert not (tmp_path / "started").exists()
+
+
+# ---------------------------------------------------------------------------------- questions
+
+
+def answered(aws: Aws, answer: str, script: str, *arguments: str) -> tuple[int, str]:
+    """Run a script at a terminal where somebody types `answer`; its exit code and messages."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, f"{answer}\n".encode())
+        ended = subprocess.run(
+            [str(ROOT / "scripts" / script), *arguments],
+            env=minimal({**aws.environment(), "PATH": f"{COMMANDS}:{os.environ['PATH']}"}),
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize("answer", ["", "y", "blog"])
+def test_only_the_name_of_the_stack_destroys_it(deployed: Aws, answer: str) -> None:
+    code, said = answered(deployed, answer, "destroy.sh")
+    assert (code, "stopped, nothing was deleted" in said) == (1, True), said
+    assert deployed.status() == "UPDATE_COMPLETE"
+
+
+def test_without_a_terminal_nothing_is_destroyed(deployed: Aws) -> None:
+    silent = run(deployed, "destroy.sh")
+    assert silent.returncode == 2
+    assert "--yes answers for you" in silent.stderr
+    assert deployed.status() == "UPDATE_COMPLETE"
 
 
 def test_a_bucket_that_was_left_is_destroyed_and_the_stack_beside_it_is_not(deployed: Aws) -> None:
@@ -173,6 +285,17 @@ def test_destroying_leaves_nothing(deployed: Aws) -> None:
     assert "there is no stack site" in again.stderr
 
 
+# --------------------------------------------------------------------------- other accounts
+
+
+def test_instances_that_signal_do_not_become_ones_that_nobody_waits_for(aws: Aws, path: Path) -> None:
+    aws.create(path, **IMAGE, Egress="endpoints", **bundle("a"))
+    refused = run(aws, "deploy.sh", "--yes", "--wait", "0", "Egress=none")
+    assert refused.returncode == 1
+    assert "error: Egress cannot become none" in refused.stderr
+    assert "AutoScalingGroup" in aws.resources()
+
+
 def test_what_a_failed_creation_left_is_deleted_after_a_yes(aws: Aws, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text(NEVER_SIGNALLED)
@@ -183,6 +306,21 @@ def test_what_a_failed_creation_left_is_deleted_after_a_yes(aws: Aws, tmp_path: 
     assert silent.returncode == 2
     assert "The creation of stack site has failed before. Delete what is left of it?" in silent.stderr
     assert aws.status() == "ROLLBACK_COMPLETE"
+    code, said = answered(aws, "n", "deploy.sh", *GIVEN)
+    assert (code, "stopped, nothing of this was done" in said) == (1, True), said
+    assert aws.status() == "ROLLBACK_COMPLETE"
+
+
+def test_destroying_what_a_failed_creation_left_finds_its_bucket(aws: Aws, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    bucket = "  LogBucket:\n    Type: AWS::S3::Bucket\n    DeletionPolicy: Retain\n"
+    broken.write_text(NEVER_SIGNALLED.replace("Resources:\n", f"Resources:\n{bucket}"))
+    with pytest.raises(WaiterError):
+        aws.create(broken)
+    left = {one["Name"] for one in aws.client("s3").list_buckets()["Buckets"]}
+    said = done(run(aws, "destroy.sh", "--yes"))
+    assert not left or f"--bucket {left.pop()}" in said
+    assert aws.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_a_dry_run_needs_no_stack_and_makes_none(aws: Aws) -> None:
@@ -227,6 +365,7 @@ def test_an_aws_that_cannot_be_asked_is_not_an_account_without_a_stack(script: s
         ("deploy.sh", ["--wait", "long"], "--wait takes seconds, not long"),
         ("rollback.sh", ["v1", "v2"], "one version, not v1 and v2"),
         ("rollback.sh", ["--region"], "--region needs a value"),
+        ("rollback.sh", [""], "the version is empty"),
         ("destroy.sh", ["site"], "what is site?"),
     ],
 )

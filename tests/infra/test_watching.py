@@ -68,6 +68,26 @@ def test_the_alarms_are_these(template: Template) -> None:
     assert found == ALARMS
 
 
+def test_they_go_off_at_this_value_after_so_many_seconds(template: Template) -> None:
+    keys = ("Threshold", "Period", "EvaluationPeriods")
+    found = {
+        name: tuple(int(alarm.properties[key]) for key in keys)
+        for name, alarm in alarms(template.stack(**EVERYTHING, MinInstances="2")).items()
+    }
+    assert found == {
+        "BalancerErrors": (10, 60, 3),
+        "InstanceErrors": (10, 60, 3),
+        "UnhealthyInstances": (1, 60, 10),
+        "RejectedConnections": (1, 60, 3),
+        "AgentsSilent": (2, 60, 5),
+        "SiteBehind": (300, 60, 3),
+        "SiteStale": (1, 60, 5),
+        "StagingFails": (1, 300, 1),
+        "ActivationFails": (1, 300, 1),
+        "DriftStays": (1, 300, 1),
+    }
+
+
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_is_heard_when_it_begins_and_when_it_ends(template: Template, name: str) -> None:
     stack = template.stack(**EVERYTHING)

@@ -231,3 +231,10 @@ def test_the_docs_name_every_input_and_every_variable() -> None:
         assert described["description"]
     used = set(re.findall(r"vars\.(\w+)", "\n".join(path.read_text() for path in WORKFLOWS)))
     assert used == set(re.findall(r"`((?:S3SYNC|INFRA)_\w+)`", text))
+
+
+def test_the_stack_is_changed_only_when_somebody_starts_that_by_hand() -> None:
+    (path,) = [path for path in WORKFLOWS if path.name == "infra.yml"]
+    deploy = jobs(path)["deploy"]
+    assert deploy["if"] == "github.event_name == 'workflow_dispatch'"
+    assert "change-set" in deploy["needs"]

@@ -228,6 +228,8 @@ def test_a_rollback_to_nowhere_changes_nothing(site: LiveSite, tmp_path: Path, v
         (("publish", "--dir=site", "--url=javascript:alert(1)"), "is not http"),
         (("publish", "--dir=site", "--url=https://x\nversion=evil"), "is not http"),
         (("publish", "--dir=site", "--url=https://x y"), "is not http"),
+        (("publish", "--dir=site", "--url=http://127.0.0.1:80x/"), "is not http"),
+        (("publish", "--dir=site", "--url=http://[::1/"), "is not http"),
         (("rollback", "--version="), "nothing was promoted"),
     ],
 )
