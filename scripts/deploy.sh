@@ -261,7 +261,8 @@ refresh_instances() {
 # The one of an earlier run that was interrupted; "" for none.
 refresh_under_way() {
   local found
-  found=$(aws autoscaling describe-instance-refreshes --auto-scaling-group-name "$1" --output text --query \
+  # The newest are on the first page; of further ones each would add a line of its own.
+  found=$(aws autoscaling describe-instance-refreshes --auto-scaling-group-name "$1" --no-paginate --output text --query \
     "InstanceRefreshes[?contains(['Pending', 'InProgress', 'Baking'], Status)] | [0].InstanceRefreshId")
   [[ $found == None ]] || printf '%s' "$found"
 }

@@ -55,7 +55,7 @@ find_buckets() {
   local found
   found=$(aws cloudformation list-stack-resources --stack-name "$stack" --output text --query "StackResourceSummaries[?
     ResourceType=='AWS::S3::Bucket' && ResourceStatus!='DELETE_COMPLETE' && PhysicalResourceId].PhysicalResourceId")
-  read -r -a buckets <<<"$found"
+  read -r -d '' -a buckets <<<"$found" || true # a line for each page of the answer
 }
 
 # A stack that is gone cannot be asked what it left.

@@ -63,6 +63,8 @@ def setup(
     """
     if os.geteuid() != 0 and not dry_run:
         raise ConfigError("setup needs root", hint="sudo s3sync-agent setup …, or look with --dry-run")
+    if wait is not None and site is None:
+        raise ConfigError("--wait needs to know for what", hint="--site s3://bucket/site")
     if hosts and not name:
         raise ConfigError("a site without a name answers to every host", hint="give it one: --name blog")
     for each in hosts:
@@ -78,16 +80,14 @@ def setup(
         plan = to_set_up(distribution, parsed, source, aws, paths=paths, hosts=hosts)
     if not go_through(plan, host, _tell, dry_run=dry_run):
         click.echo("nothing to do")
-    if wait is not None and not (dry_run or remove):
+    if parsed is not None and wait is not None and not (dry_run or remove):
         _wait(parsed, wait, paths, hosts)
 
 
-def _wait(site: Site | None, seconds: float, paths: MachinePaths, hosts: tuple[str, ...]) -> None:
+def _wait(site: Site, seconds: float, paths: MachinePaths, hosts: tuple[str, ...]) -> None:
     from s3sync_agent.setup.first_release import ask_nginx, await_first_release  # noqa: PLC0415
 
     run_paths = RunPaths(paths.run_dir)
-    if site is None:
-        raise ConfigError("--wait needs to know for what", hint="--site s3://bucket/site")
     await_first_release(
         site.url,
         seconds,

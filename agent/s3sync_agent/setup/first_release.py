@@ -9,7 +9,8 @@ from s3sync_agent.clock import Clock
 from s3sync_agent.errors import SetupFailed
 from s3sync_agent.report import Status
 
-HEALTH = "http://127.0.0.1/healthz"
+PATH = "/healthz"
+HEALTH = f"http://127.0.0.1{PATH}"
 PAUSE = 0.1
 
 
@@ -40,7 +41,7 @@ def await_first_release(
         if clock.monotonic() >= deadline:
             because = told.because if told else "it has said nothing yet"
             raise SetupFailed(
-                f"{HEALTH.removeprefix('http://127.0.0.1')}: {why or '200'}; the agent: {because}",
+                f"{PATH}: {why or '200'}; the agent: {because}",
                 hint="s3sync-agent status",
             )
         clock.sleep(PAUSE)

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from s3sync_agent.cli.agent import main
+from tests.statuses import STATUS
 from tests.unit.setup.conftest import DEBIAN_NGINX, MemoryHost
 
 
@@ -77,3 +78,23 @@ def test_what_nginx_said_is_shown_without_its_control_characters(host: MemoryHos
     assert code == 2
     assert "everything was put back:\n  [emerg] in line 3\n" in errors
     assert "\x1b" not in errors
+
+
+def test_waiting_for_a_site_that_was_not_named_is_refused_before_anything_is_done(host: MemoryHost) -> None:
+    code, _, errors = setup("--wait", "5")
+    assert (code, host.ran) == (2, [])
+    assert errors.startswith("error: --wait needs to know for what\nhint: --site ")
+
+
+def test_it_waits_when_all_is_set_up_and_fails_when_nothing_is_served(
+    host: MemoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["HTTP Error 503: Service Unavailable", ""])
+    monkeypatch.setattr("s3sync_agent.setup.first_release.ask_nginx", lambda _host: next(answers))
+    monkeypatch.setattr("s3sync_agent.cli.setting_up.read_status", lambda _paths: STATUS)
+    code, _, errors = setup("--site", STATUS.site, "--wait", "0")
+    assert code == 2
+    assert errors.startswith("error: /healthz: HTTP Error 503")
+    assert "s3sync-agent.service" in host.enabled
+    code, told, _ = setup("--site", STATUS.site, "--wait", "0")
+    assert (code, told.splitlines()[-1]) == (0, f"   ok  {STATUS.site} is served")
