@@ -51,12 +51,12 @@ class Fleet:
     unreadable: tuple[Unreadable, ...]
     now: float
 
-    def silent(self, sighting: Sighting) -> bool:
+    def silent(self, seen: Sighting | Unreadable) -> bool:
         """Whether it missed so many heartbeats that nobody knows how it is. One that was stopped is not
         expected to write."""
-        if sighting.beat.state == STOPPED:
-            return False
-        return self.now - sighting.written_at > sighting.beat.silent_after()
+        if isinstance(seen, Unreadable):
+            return self.now - seen.written_at > MISSED * HEARTBEAT_INTERVAL
+        return seen.beat.state != STOPPED and self.now - seen.written_at > seen.beat.silent_after()
 
     def fresh(self) -> list[Sighting]:
         """Those that write."""
@@ -86,7 +86,7 @@ class Gate:
         return self.members is not None and bool(beat.instance_id) and beat.instance_id not in self.members
 
     def is_member(self, beat: Heartbeat) -> bool:
-        return self.members is not None and beat.instance_id in self.members
+        return self.members is not None and _instance_id(beat.identity, beat) in self.members
 
 
 class Standing(Enum):
@@ -281,7 +281,7 @@ def hurried_instant(fleet: Fleet) -> float | None:
 
 def _two_polls(fleet: Fleet) -> float | None:
     beats = [sighting.beat for sighting in fleet.fresh()]
-    unknown = [item for item in fleet.unreadable if fleet.now - item.written_at < MISSED * HEARTBEAT_INTERVAL]
+    unknown = [item for item in fleet.unreadable if not fleet.silent(item)]
     if len(beats) + len(unknown) < 2:
         return None
     return 2 * max([beat.poll_interval for beat in beats] + [POLL_INTERVAL] * len(unknown))
@@ -356,12 +356,17 @@ def _verdict(
 
 
 def _members_without_heartbeat(fleet: Fleet, gate: Gate) -> list[Place]:
-    known = {sighting.beat.instance_id for sighting in fleet.sightings}
-    known |= {item.identity.rpartition(":")[2] for item in fleet.unreadable}  # as EC2 names them
+    known = {_instance_id(sighting.beat.identity, sighting.beat) for sighting in fleet.sightings}
+    known |= {_instance_id(item.identity) for item in fleet.unreadable}
     return [
         Place(member, Standing.MISSING, "is in the group and has no heartbeat")
         for member in sorted((gate.members or frozenset()) - known - gate.ignore)
     ]
+
+
+def _instance_id(identity: str, beat: Heartbeat | None = None) -> str:
+    """As the heartbeat tells, else as the identity on EC2 ends: `<role id>:<instance id>`."""
+    return (beat.instance_id if beat else "") or identity.rpartition(":")[2]
 
 
 def _place(beat: Heartbeat, standing: Standing, why: str = "", hint: str = "") -> Place:
