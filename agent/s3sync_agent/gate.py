@@ -7,7 +7,7 @@ the others for longer than `LONGEST_AHEAD`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from statistics import median
@@ -132,9 +132,19 @@ class Place:
 
     @property
     def name(self) -> str:
-        """What people call it: the instance id where the identity ends in it. Safe to print."""
-        instance_id = self.beat.instance_id if self.beat else ""
-        return escape(instance_id if instance_id and self.identity.endswith(instance_id) else self.identity)
+        """What people call it. Safe to print."""
+        return name_of(self.beat) if self.beat else escape(self.identity)
+
+
+def name_of(beat: Heartbeat) -> str:
+    """The instance id where the identity ends in it, else that. Safe to print."""
+    ends_in_it = beat.instance_id and beat.identity.endswith(beat.instance_id)
+    return escape(beat.instance_id if ends_in_it else beat.identity)
+
+
+def named(beats: Iterable[Heartbeat]) -> list[str]:
+    """The names, with a mark on those that were made canaries by configuration."""
+    return [f"{name_of(beat)} (canary)" if beat.canary else name_of(beat) for beat in beats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +223,8 @@ def serving(fleet: Fleet, gate: Gate, pointer: Pointer, *, asked: frozenset[str]
             return found
         if not takes(pointer, beat):
             return _place(beat, Standing.OUTSIDE, f"serves {_served(beat)}")
-        if beat.promotion_id == ref.promotion_id and beat.serving == ref.id and beat.good:
-            return _place(beat, Standing.READY, "serves it")
-        if found := _unheard(fleet, sighting):
-            return found
-        if beat.promotion_id == ref.promotion_id and beat.serving == ref.id:
-            return _place(beat, Standing.WORKING, "serves it, not probed yet" + _because(beat))
-        return _place(beat, Standing.WORKING, f"serves {_served(beat)}" + _because(beat))
+        served = _serves(beat, ref)
+        return served if served.standing is Standing.READY else _unheard(fleet, sighting) or served
 
     # Members without a heartbeat came later too.
     return _verdict(fleet, gate, standing, missing=asked is None, only_ready_count=pointer.rollout is None)
@@ -230,15 +235,29 @@ def takes(pointer: Pointer, beat: Heartbeat) -> bool:
     return rollout.takes_active(pointer, identity=beat.identity, canary=beat.canary)
 
 
-def quiet_takers(fleet: Fleet, gate: Gate, pointer: Pointer) -> tuple[Place, ...]:
-    """Those that take `active` and of whom nothing is heard any more: nobody knows how it goes there."""
-    return tuple(
-        found
-        for sighting in fleet.sightings
-        if takes(pointer, sighting.beat)
-        and not _not_waited_for(fleet, gate, sighting)
-        and (found := _unheard(fleet, sighting))
-    )
+def baking(fleet: Fleet, gate: Gate, pointer: Pointer) -> Verdict:
+    """While a share of the instances tries it: READY are those that serve it, found it good and are heard of.
+    Others that it is meant for are on their way, or quiet; the rest stands outside."""
+
+    def standing(sighting: Sighting) -> Place:
+        beat = sighting.beat
+        if found := _denied(beat, pointer.active) or _not_waited_for(fleet, gate, sighting):
+            return found
+        if found := _failed(beat, pointer.active):
+            return found
+        if not takes(pointer, beat):
+            return _place(beat, Standing.OUTSIDE, f"serves {_served(beat)}")
+        return _unheard(fleet, sighting) or _serves(beat, pointer.active)
+
+    return _verdict(fleet, gate, standing, missing=False)
+
+
+def _serves(beat: Heartbeat, ref: ReleaseRef) -> Place:
+    if beat.promotion_id != ref.promotion_id or beat.serving != ref.id:
+        return _place(beat, Standing.WORKING, f"serves {_served(beat)}" + _because(beat))
+    if not beat.good:
+        return _place(beat, Standing.WORKING, "serves it, not probed yet" + _because(beat))
+    return _place(beat, Standing.READY, "serves it")
 
 
 # ---------------------------------------------------------------------- who and when

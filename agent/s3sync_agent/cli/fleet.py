@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import click
@@ -10,27 +9,16 @@ import click
 from s3sync_agent import clock
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.cli import render
+from s3sync_agent.cli.fleet_options import Percent
 from s3sync_agent.cli.site import as_json, on_site
 from s3sync_agent.errors import ReleaseRefused
-from s3sync_agent.layout import Site, escape
+from s3sync_agent.layout import Site
 
 if TYPE_CHECKING:  # commands import what they do when they do it: --help answers at once
     from s3sync_agent.gate import Fleet
     from s3sync_agent.pointer import Pointer
 
 WATCH_EVERY = 1.0  # seconds
-
-
-class Percent(click.ParamType[int]):
-    """`10%` or `10`, from 1 to 100."""
-
-    name = "percent"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d{1,3}) ?%?", str(value))
-        if found is None or not 1 <= int(found[1]) <= 100:
-            self.fail(f"{value!r} is no share such as 10%", param, ctx)
-        return int(found[1])
 
 
 @click.command()
@@ -63,7 +51,7 @@ def fleet(bucket: Bucket, site: Site, *, watch: bool, percent: int | None, as_js
         else:
             _print(found)
             if pointer is not None and percent is not None:
-                click.echo(escape(_would(found, pointer, percent)))
+                click.echo(_would(found, pointer, percent))
         if not watch:
             return
         time.sleep(WATCH_EVERY)
@@ -74,7 +62,7 @@ def _print(fleet: Fleet) -> None:
 
     if fleet:
         render.print_table(fleet_table.COLUMNS, fleet_table.rows(fleet), right=fleet_table.RIGHT)
-    click.echo(escape(fleet_table.summary(fleet)))
+    click.echo(fleet_table.summary(fleet))
 
 
 def _pointer(bucket: Bucket, site: Site) -> Pointer:
@@ -88,12 +76,10 @@ def _pointer(bucket: Bucket, site: Site) -> Pointer:
 
 def _would(fleet: Fleet, pointer: Pointer, percent: int) -> str:
     from s3sync_agent import gate  # noqa: PLC0415
-    from s3sync_agent.cli.fleet_table import name  # noqa: PLC0415
 
     ref = pointer.prepare or pointer.active
     takes = gate.takers(fleet, pointer, percent, ref.promotion_id)
-    names = [f"{name(beat)} (canary)" if beat.canary else name(beat) for beat in takes]
-    return f"at {percent} % these take {ref.version}: {', '.join(names) or 'nobody'}"
+    return f"at {percent} % these take {ref.version}: {', '.join(gate.named(takes)) or 'nobody'}"
 
 
 def _documents(fleet: Fleet, pointer: Pointer | None, percent: int | None) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""The fleet in words: a row for each instance, and one sentence for all. Nothing here is escaped yet."""
+"""The fleet in words: a row for each instance, and one sentence for all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import Counter
 
 from s3sync_agent.cli.render import age, plural
 from s3sync_agent.errors import PointerInvalid
-from s3sync_agent.gate import Fleet, Sighting
+from s3sync_agent.gate import Fleet, Sighting, name_of
 from s3sync_agent.heartbeat import STOPPED, Heartbeat
+from s3sync_agent.layout import escape
 from s3sync_agent.pointer import parse_time
 
 COLUMNS = ("INSTANCE", "ZONE", "STATE", "SERVING", "SINCE", "WANTED", "BEHIND", "SEEN", "BECAUSE")
@@ -16,6 +17,7 @@ NAMED = 8  # instances in a sentence; a fleet may have thousands
 
 
 def rows(fleet: Fleet) -> list[tuple[str, ...]]:
+    """As instances wrote it: whoever prints it escapes it."""
     found = [_row(fleet, sighting) for sighting in fleet.sightings]
     found += [
         (item.identity, "", "unreadable", "", "", "", "", age(fleet.now - item.written_at), item.fault)
@@ -28,7 +30,7 @@ def _row(fleet: Fleet, sighting: Sighting) -> tuple[str, ...]:
     beat = sighting.beat
     since = _moment(beat.activated_at)
     return (
-        name(beat),
+        name_of(beat),
         beat.zone,
         _state(fleet, sighting),
         version(beat.serving),
@@ -37,13 +39,6 @@ def _row(fleet: Fleet, sighting: Sighting) -> tuple[str, ...]:
         age(beat.behind_seconds) if beat.behind_seconds else "",
         age(fleet.now - sighting.written_at),
         _because(beat),
-    )
-
-
-def name(beat: Heartbeat) -> str:
-    """What people call an instance: its instance id where the identity ends in it."""
-    return (
-        beat.instance_id if beat.instance_id and beat.identity.endswith(beat.instance_id) else beat.identity
     )
 
 
@@ -76,7 +71,7 @@ def _because(beat: Heartbeat) -> str:
 
 
 def summary(fleet: Fleet) -> str:
-    """`5 instances: 4 serve v2, 1 serves v1; silent: i-3`."""
+    """`5 instances: 4 serve v2, 1 serves v1; silent: i-3`. Safe to print."""
     total = len(fleet.sightings) + len(fleet.unreadable)
     if not total:
         return "no instance writes heartbeats"
@@ -86,15 +81,14 @@ def summary(fleet: Fleet) -> str:
         for which, count in served.most_common(NAMED)
     ]
     odd = [
-        ("silent", [name(sighting.beat) for sighting in fleet.sightings if fleet.silent(sighting)]),
-        ("stopped", [name(each.beat) for each in fleet.sightings if each.beat.state == STOPPED]),
-        ("cannot reach S3", [name(each.beat) for each in fleet.fresh() if each.beat.stale]),
+        ("silent", [name_of(sighting.beat) for sighting in fleet.sightings if fleet.silent(sighting)]),
+        ("stopped", [name_of(each.beat) for each in fleet.sightings if each.beat.state == STOPPED]),
+        ("cannot reach S3", [name_of(each.beat) for each in fleet.fresh() if each.beat.stale]),
         ("unreadable", [item.identity for item in fleet.unreadable]),
     ]
     notes = [f"{what}: {_some(names)}" for what, names in odd if names]
-    return "; ".join(
-        [f"{plural(total, 'instance')}: {', '.join(parts)}" if parts else plural(total, "instance"), *notes]
-    )
+    counted = f"{plural(total, 'instance')}: {', '.join(parts)}" if parts else plural(total, "instance")
+    return escape("; ".join([counted, *notes]))
 
 
 def _some(names: list[str]) -> str:

@@ -225,3 +225,33 @@ def test_durations_are_written_with_their_unit(text: str, seconds: float) -> Non
 def test_what_is_no_duration_is_wrong_usage(s3sync: Run, text: str, bucket: MemoryBucket) -> None:
     assert s3sync("promote", "v1", "--timeout", text).exit_code == 2
     assert bucket.requests == []
+
+
+# ------------------------------------------------------------------------------ canary
+
+
+def test_a_canary_says_who_tries_it_and_then_goes_to_everyone(s3sync: Run, fleet: FakeFleet) -> None:
+    result = s3sync("promote", "v2", "--canary", "10%", "--bake", "30s")
+    assert result.exit_code == 0
+    assert " % at 2027-" in result.stderr
+    assert result.stdout.splitlines()[1].startswith("3 instances serve v2 ")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--canary", "10%", "--steps", "10,100"], "give one of them"),
+        (["--bake", "5m"], "give --canary or --steps too"),
+        (["--now", "--canary", "10"], "nobody to try it first"),
+        (["--steps", "50,10"], "does not grow from step to step"),
+        (["--steps", "10,,100"], "is no share such as 10%"),
+        (["--canary", "101"], "is no share such as 10%"),
+    ],
+)
+def test_steps_that_make_no_sense_are_wrong_usage(
+    s3sync: Run, bucket: MemoryBucket, options: list[str], told: str
+) -> None:
+    result = s3sync("promote", "v2", *options)
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.split())
+    assert bucket.requests == []
