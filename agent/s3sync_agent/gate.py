@@ -135,6 +135,12 @@ class Place:
         """What people call it. Safe to print."""
         return name_of(self.beat) if self.beat else escape(self.identity)
 
+    @property
+    def clause(self) -> str:
+        """`i-1 denied it: GET / answered 500`. Safe to print."""
+        verb = {Standing.DENIED: "denied it: ", Standing.FAILED: "could not stage it: "}
+        return f"{self.name} {verb.get(self.standing, '')}{self.why}"
+
 
 def name_of(beat: Heartbeat) -> str:
     """The instance id where the identity ends in it, else that. Safe to print."""
@@ -401,14 +407,14 @@ def _unreadable(item: Unreadable, gate: Gate) -> Place:
 def _denied(beat: Heartbeat, ref: ReleaseRef) -> Place | None:
     for denied in beat.denied:
         if denied.promotion_id == ref.promotion_id:
-            return _place(beat, Standing.DENIED, f"denied it: {escape(denied.reason)}")
+            return _place(beat, Standing.DENIED, escape(denied.reason))
     return None
 
 
 def _failed(beat: Heartbeat, ref: ReleaseRef) -> Place | None:
     for failed in beat.failed:
         if failed.promotion_id == ref.promotion_id:
-            why = f"could not stage it: {escape(failed.error)}: {escape(failed.message)}"
+            why = f"{escape(failed.error)}: {escape(failed.message)}"
             return _place(beat, Standing.FAILED, why, escape(failed.hint))
     return None
 

@@ -61,7 +61,8 @@ def _print(fleet: Fleet) -> None:
     from s3sync_agent.cli import fleet_table  # noqa: PLC0415
 
     if fleet:
-        render.print_table(fleet_table.COLUMNS, fleet_table.rows(fleet), right=fleet_table.RIGHT)
+        columns, rows = fleet_table.table(fleet)
+        render.print_table(columns, rows, right=fleet_table.RIGHT)
     click.echo(fleet_table.summary(fleet))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import compress
 
 from s3sync_agent.cli.render import age, plural
 from s3sync_agent.errors import PointerInvalid
@@ -16,8 +17,15 @@ RIGHT = ("SINCE", "BEHIND", "SEEN")
 NAMED = 8  # instances in a sentence; a fleet may have thousands
 
 
-def rows(fleet: Fleet) -> list[tuple[str, ...]]:
-    """As instances wrote it: whoever prints it escapes it."""
+def table(fleet: Fleet) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows, without the columns in which nobody has anything to say. As instances wrote it:
+    whoever prints it escapes it."""
+    found = _rows(fleet)
+    told = [any(row[index] for row in found) for index in range(len(COLUMNS))]
+    return list(compress(COLUMNS, told)), [list(compress(row, told)) for row in found]
+
+
+def _rows(fleet: Fleet) -> list[tuple[str, ...]]:
     found = [_row(fleet, sighting) for sighting in fleet.sightings]
     found += [
         (item.identity, "", "unreadable", "", "", "", "", age(fleet.now - item.written_at), item.fault)
