@@ -6,11 +6,9 @@ from collections import Counter
 from itertools import compress
 
 from s3sync_agent.cli.render import age, plural
-from s3sync_agent.errors import PointerInvalid
-from s3sync_agent.gate import Fleet, Sighting, name_of
 from s3sync_agent.heartbeat import STOPPED, Heartbeat
 from s3sync_agent.layout import escape
-from s3sync_agent.pointer import parse_time
+from s3sync_agent.sightings import Fleet, Sighting, moment, name_of
 
 COLUMNS = ("INSTANCE", "ZONE", "STATE", "SERVING", "SINCE", "WANTED", "BEHIND", "SEEN", "BECAUSE")
 RIGHT = ("SINCE", "BEHIND", "SEEN")
@@ -36,7 +34,7 @@ def _rows(fleet: Fleet) -> list[tuple[str, ...]]:
 
 def _row(fleet: Fleet, sighting: Sighting) -> tuple[str, ...]:
     beat = sighting.beat
-    since = _moment(beat.activated_at)
+    since = moment(beat.activated_at)
     return (
         name_of(beat),
         beat.zone,
@@ -102,11 +100,3 @@ def summary(fleet: Fleet) -> str:
 def _some(names: list[str]) -> str:
     more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
     return ", ".join(names[:NAMED] + more)
-
-
-def _moment(text: str) -> float | None:
-    """A time that an instance wrote; None when it is none."""
-    try:
-        return parse_time(text)
-    except PointerInvalid:
-        return None
