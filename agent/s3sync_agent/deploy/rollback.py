@@ -31,7 +31,7 @@ def rollback(
     if before is None:
         raise ReleaseRefused(
             f"there is no pointer in {site.url}: nothing was promoted, or it was removed",
-            hint="`s3sync releases` lists what there is; `s3sync promote VERSION --now` writes a new pointer",
+            hint="`s3sync releases` lists what there is; `s3sync promote VERSION` writes a new pointer",
         )
     if not force:
         refuse_while_frozen(before)
