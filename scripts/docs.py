@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3sync_agent.events import EVENTS
+from s3sync_agent.fields import FIELDS, REQUIRED, Field
 from s3sync_agent.machine import TRANSITIONS, State, Step
 from s3sync_agent.metrics.table import METRICS, Metric
-from s3sync_agent.settings import FIELDS, REQUIRED, Field
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _MADE = "<!-- Made by scripts/docs.py from {}; change it there. -->"
@@ -57,7 +57,7 @@ faults in them it keeps the old ones and says so (`config.refused`).
 
 def configuration() -> str:
     rows = "".join(f"| `{f.name}` | {f.takes} | {_default(f)} | {f.doc} |\n" for f in FIELDS)
-    return f"{_MADE.format('settings.FIELDS')}\n{_CONFIGURATION}{rows}"
+    return f"{_MADE.format('fields.FIELDS')}\n{_CONFIGURATION}{rows}"
 
 
 def _default(field: Field) -> str:
@@ -65,6 +65,10 @@ def _default(field: Field) -> str:
         return "**required**"
     if field.default is None:
         return "see there"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    if isinstance(field.default, tuple):
+        return f"`{','.join(field.default)}`"
     return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
 
 

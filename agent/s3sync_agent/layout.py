@@ -30,6 +30,7 @@ DEFAULT_STATE_DIR = Path("/var/lib/s3sync-agent")
 DEFAULT_RUN_DIR = Path("/run/s3sync-agent")
 DEFAULT_CONFIG = Path("/etc/s3sync-agent/config.toml")
 FRAGMENTS = "config.d"  # beside the configuration file: what adds to it
+HOOKS = "hooks.d"  # there too: what is run before and after a release goes live
 
 
 # ---------------------------------------------------------------------------- S3 keys
@@ -370,6 +371,7 @@ class MachinePaths:
         self.name = name
         self.config = folder / DEFAULT_CONFIG.name
         self.fragments = folder / FRAGMENTS
+        self.hooks = folder / HOOKS
         self.user_data = self.fragments / "50-user-data.toml"  # settings that the boot script was told
         self.environment = folder / "environment"
         self.state_dir = Path(f"{DEFAULT_STATE_DIR}{suffix}")
