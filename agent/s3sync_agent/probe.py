@@ -94,10 +94,10 @@ class Probe:
         except http.client.HTTPException as error:
             what = escape(str(error)) or "nothing"
             return Verdict(Kind.UNANSWERED, f"{asked}: no answer in HTTP ({type(error).__name__}: {what})")
-        except (OSError, ValueError) as error:
-            return Verdict(
-                Kind.UNANSWERED, f"{asked}: {escape(str(getattr(error, 'strerror', None) or error))}"
-            )
+        except OSError as error:
+            return Verdict(Kind.UNANSWERED, f"{asked}: {escape(error.strerror or str(error))}")
+        except ValueError as error:  # what the settings let through and HTTP does not
+            return Verdict(Kind.UNANSWERED, f"{asked}: cannot be asked: {escape(str(error))}")
         return _judge(asked, answer)
 
 
