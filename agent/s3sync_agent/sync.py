@@ -232,6 +232,22 @@ class Sync:
         """Whether `stage.failed` has told about this error already."""
         return any(setback.error is error for setback in self._setbacks.values())
 
+    def staged_refs(self) -> tuple[ReleaseRef, ...]:
+        """What the pointer names and could go live here."""
+        complete = self._instance.webroot.complete()
+        return tuple(ref for ref in self._named() if ref.id in complete)
+
+    def failures(self) -> tuple[tuple[ReleaseRef, S3SyncError], ...]:
+        """What it names and could not be staged, though S3 answered."""
+        setbacks = dict(self._setbacks)  # a tick may change it meanwhile
+        return tuple((ref, setbacks[ref.id].error) for ref in self._named() if ref.id in setbacks)
+
+    def _named(self) -> list[ReleaseRef]:
+        """What the accepted pointer names, once for each promotion."""
+        document = self._instance.accepted()
+        refs = document.pointer.named() if document is not None and not self._is_plain_site() else ()
+        return list({ref.promotion_id: ref for ref in refs}.values())
+
     def _report_setback(self, release: str, error: S3SyncError, delay: float) -> None:
         self._instance.reporter.event(
             "stage.failed",
