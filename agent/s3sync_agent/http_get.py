@@ -47,10 +47,13 @@ def exchange(
     with socket.create_connection(address, timeout=_left(deadline)) as connection:
         connection.settimeout(_left(deadline))
         connection.sendall(request)
-        source = cast("socket.socket", _Source(connection, deadline))  # only its makefile() is asked for
-        response = http.client.HTTPResponse(source, method=method)
+        source = _Source(connection, deadline)
+        # Of a socket it asks for nothing but a file to read from.
+        response = http.client.HTTPResponse(cast("socket.socket", source), method=method)
         with response:
             response.begin()
+            if source.ended:  # which http.client takes for the end of the head
+                raise ConnectionBroke("the connection broke in the head of the answer")
             announced = response.length
             body = response.read(limit)
     if announced is not None and len(body) < min(announced, limit):
@@ -71,6 +74,7 @@ class _Source(io.RawIOBase):
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._connection = connection
         self._deadline = deadline
+        self.ended = False
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
@@ -80,4 +84,6 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # any writable buffer
         self._connection.settimeout(_left(self._deadline))
-        return self._connection.recv_into(buffer)
+        received = self._connection.recv_into(buffer)
+        self.ended = received == 0
+        return received

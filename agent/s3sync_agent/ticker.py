@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from s3sync_agent import __version__, layout
@@ -15,9 +15,10 @@ from s3sync_agent.heal import check_everything
 from s3sync_agent.heartbeat import Denied, Failed, Staged
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.machine import State
+from s3sync_agent.outcome import Outcome
 from s3sync_agent.pointer import ReleaseRef, format_time
 from s3sync_agent.report import Problem, Status, set_healthy, timeless
-from s3sync_agent.sync import Outcome, Sync
+from s3sync_agent.sync import Sync
 from s3sync_agent.webroot import disk_errors
 
 BACKOFF_LIMIT = 60.0
@@ -259,13 +260,19 @@ class Ticker:
             healthy=settings.run.healthy.exists(),
             promotion_id=promotion,
             good=promotion in memory.good,
-            ready=tuple(map(_staged, self._sync.staged_refs())),
+            ready=tuple(dict.fromkeys(map(_staged, self._sync.staged()))),
             denied=tuple(Denied(promotion_id=d.promotion_id, reason=d.reason) for d in memory.denied),
-            failed=tuple(_failed(ref, error) for ref, error in self._sync.failures()),
+            failed=self._failed(document.pointer.named() if document else ()),
             next_poll_at=format_time(course.next_poll_at) if course.next_poll_at else "",
             poll_interval=self._interval(course.outcome),
             counts=instance.reporter.counts,
         )
+
+    def _failed(self, named: Iterable[ReleaseRef]) -> tuple[Failed, ...]:
+        """Which of them could not be staged, or made ready, once for each promotion."""
+        errors = self._sync.failures()
+        found = (_failure(ref, errors[ref.id]) for ref in named if ref.id in errors)
+        return tuple(dict.fromkeys(found))
 
     def _because(self, problem: Problem | None) -> str:
         outcome = self.course.outcome
@@ -279,6 +286,12 @@ class Ticker:
             return outcome.held
         if outcome.look_again is not None:
             return "current/ has not settled yet"
+        unproved = self._sync.unproved()
+        if unproved:
+            return unproved
+        denial = self._instance.denial()
+        if denial is not None:
+            return f"it denies promotion {denial.promotion_id}: {denial.reason}"
         due = self._sync.next_due()
         return f"{due.ref.version} goes live at {format_time(due.at)}" if due else ""
 
@@ -309,7 +322,7 @@ def _staged(ref: ReleaseRef) -> Staged:
     return Staged(version=ref.version, manifest_sha256=ref.manifest_sha256, promotion_id=ref.promotion_id)
 
 
-def _failed(ref: ReleaseRef, error: S3SyncError) -> Failed:
+def _failure(ref: ReleaseRef, error: S3SyncError) -> Failed:
     return Failed(
         promotion_id=ref.promotion_id,
         release=ref.id,

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ def heartbeats(server: S3Server, url: str) -> dict[str, Heartbeat]:
     found = {}
     for item in listed:
         identity = item["Key"].removeprefix(where.fleet).removesuffix(".json")
-        raw = server.admin.get_object(Bucket=where.bucket, Key=item["Key"])["Body"].read()
-        found[identity] = parse_heartbeat(raw, identity=identity)
+        with suppress(server.admin.exceptions.NoSuchKey):  # removed meanwhile
+            raw = server.admin.get_object(Bucket=where.bucket, Key=item["Key"])["Body"].read()
+            found[identity] = parse_heartbeat(raw, identity=identity)
     return found
 
 

@@ -102,8 +102,10 @@ class Sender:
         self._ended.set()
         self._news.set()
 
-    def join(self, within: float) -> None:
+    def join(self, within: float) -> bool:
+        """Whether it has ended by then."""
         self._thread.join(within)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         if self._after is not None:
@@ -247,8 +249,9 @@ class Heartbeats:
         if self._sender is not None:
             self._sender.hurry()
 
-    def stop(self, within: float) -> None:
-        """Say that the agent ends, if that can be said in so many seconds of real time."""
-        if self._sender is not None:
-            self._sender.end(Farewell.STOPPED)
-            self._sender.join(within)
+    def stop(self, within: float) -> bool:
+        """Say that the agent ends; whether that could be tried in so many seconds of real time."""
+        if self._sender is None:
+            return True
+        self._sender.end(Farewell.STOPPED)
+        return self._sender.join(within)

@@ -329,7 +329,7 @@ def test_a_change_that_was_told_is_written(watched: Watched, scene: Scene) -> No
     scene.change(state="staged")
     watched.heartbeats.told()
     watched.requested(("put", KEY), ("put", KEY))
-    watched.heartbeats.stop(WAIT)
+    assert watched.heartbeats.stop(WAIT)
     assert scene.written().state == "stopped"
     assert len(scene.bucket.requests) == 3
 
@@ -352,8 +352,7 @@ def test_nobody_waits_for_an_s3_that_hangs(watched: Watched) -> None:
     watched.apply()
     watched.requested(("put", KEY))
     watched.heartbeats.told()  # returns, and so do these
-    watched.heartbeats.stop(0.01)
-    watched.heartbeats.stop(0.01)
+    assert not watched.heartbeats.stop(0.01)
 
 
 def test_another_interval_goes_on_with_the_same_heartbeat(watched: Watched) -> None:
