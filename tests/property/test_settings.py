@@ -103,7 +103,15 @@ def test_every_address_of_this_machine_can_be_probed(address: str, port: int, sl
     assert local_url(url) == url
 
 
-@given(text=st.one_of(st.text(max_size=30), st.text(max_size=30).map(lambda rest: f"http://{rest}")))
+anywhere = st.builds(
+    lambda address, port, rest: f"{address}:{port}{rest}",
+    st.one_of(st.ip_addresses(v=4).map(str), st.ip_addresses(v=6).map(lambda found: f"[{found}]"), loopback),
+    st.integers(-1, 70000),
+    st.sampled_from(["", "/", "/x", "?x", "#x", "@127.0.0.1:80"]),
+)
+
+
+@given(text=st.one_of(st.text(max_size=30), anywhere).map(lambda rest: f"http://{rest}"))
 def test_whatever_is_taken_as_a_probes_url_is_this_machine(text: str) -> None:
     try:
         url = local_url(text)
@@ -138,7 +146,10 @@ def test_paths_survive_being_written_as_a_list_and_without_commas_as_a_text(give
         assert url_paths(",".join(given)) == tuple(given)
 
 
-@given(value=st.one_of(values, st.lists(st.one_of(st.text(max_size=9), st.integers()), max_size=12)))
+a_path = st.one_of(st.text(max_size=9).map("/".__add__), st.text(max_size=9), st.integers())
+
+
+@given(value=st.one_of(values, st.lists(a_path, max_size=12)))
 def test_whatever_is_taken_as_paths_can_be_asked_for(value: object) -> None:
     try:
         taken = url_paths(value)
