@@ -228,16 +228,20 @@ def activated(
     by: str,
     reason: str,
     now: float,
+    stayed: bool = True,
 ) -> Pointer:
     """The pointer that makes what was prepared active from `activate_at` (unix seconds) on, for everyone
     (`percent` None) or a share. Only what is meant for everyone enters the history.
 
-    `before` has a `prepare`.
+    `before` has a `prepare`. What was active becomes the baseline, unless it had not `stayed`: instances
+    denied it, and what was the baseline then is so still.
     """
     if before.prepare is None:
         raise AssertionError("nothing is prepared")
     ref = msgspec.structs.replace(before.prepare, activate_at=_moment(activate_at))
     for_everyone = promoted(before, site=before.site, ref=ref, by=by, reason=reason, now=now)
+    if not stayed:
+        for_everyone = msgspec.structs.replace(for_everyone, baseline=before.baseline)
     if percent is None:
         return for_everyone
     return msgspec.structs.replace(for_everyone, rollout=Rollout(percent), history=before.history)
