@@ -63,6 +63,16 @@ class Recorder:
         return [name for name, _ in self.events]
 
 
+class Elsewhere:
+    """Not on EC2."""
+
+    def whereabouts(self) -> tuple[str, str] | None:
+        return None
+
+    def is_terminating(self) -> bool:
+        return False
+
+
 class Agent:
     """One instance. `restart` forgets everything that is not on its disk."""
 

@@ -27,6 +27,7 @@ from s3sync_agent.counts import Counts
 from s3sync_agent.drift import Watcher
 from s3sync_agent.errors import ConfigError, S3SyncError
 from s3sync_agent.heal import check_everything, check_touched
+from s3sync_agent.heartbeats.sender import Heartbeats, Whereabouts
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.layout import FRAGMENTS
 from s3sync_agent.machine import Due
@@ -54,8 +55,11 @@ QUIET = 0.2
 QUIET_AT_MOST = 2.0
 # Where the kernel has not enough watches, everything is hashed this often, in seconds.
 SCRUB_UNWATCHED = 3600.0
+# Of that, the worker gets half, and the last heartbeat what is left.
+STOP_WORKER_WITHIN = 0.8
+LAST_HEARTBEAT_WITHIN = 0.7
 # Beside STOP_WITHIN: who hands metrics over may hang, too, and is left behind.
-STOP_METRICS_WITHIN = 0.2
+STOP_METRICS_WITHIN = 0.1
 
 
 class Wake(Enum):
@@ -87,6 +91,7 @@ class Daemon:
         make_reporter: Callable[[Settings], Reporter],
         clock: Clock,
         notifier: Notifier,
+        metadata: Whereabouts,
     ) -> None:
         self._load_settings = load_settings
         self._config_files = config_files
@@ -113,13 +118,14 @@ class Daemon:
         self._scrub = False
         self._unwatched: str | None = None
         self._exporters = Exporters(read=self._status, event=self._event)
+        self._heartbeats = Heartbeats(event=self._event, metadata=metadata, clock=clock, chance=random.random)
         self._set_up(settings, Counts(), None)
 
     def _set_up(self, settings: Settings, counts: Counts, course: Course | None) -> None:
-        """Everything that depends on the settings, but for the metrics: those go on where they can. So does
-        the course of ticks of the same site."""
+        """Everything that depends on the settings, but for what tells others: that goes on where it can. So
+        does the course of ticks of the same site."""
         self._settings = settings
-        self._reporter = Counted(self._make_reporter(settings), counts, told=self._exporters.told)
+        self._reporter = Counted(self._make_reporter(settings), counts, told=self._told)
         self._instance = Instance(
             settings=settings,
             bucket=self._open_bucket(settings),
@@ -135,6 +141,11 @@ class Daemon:
         self._settled_on: str | None = None
         self._poll_at = self._clock.monotonic()
         self._scrub_at = self._poll_at + settings.scrub_interval
+
+    def _told(self) -> None:
+        """The status has changed; who waits for that has a thread of its own."""
+        self._exporters.told()
+        self._heartbeats.told()
 
     # Asked by the threads of the exporters, which outlive a ticker and a reporter.
 
@@ -155,7 +166,7 @@ class Daemon:
         self._install_signals({signal.SIGTERM: Wake.STOP, signal.SIGINT: Wake.STOP})
         self._worker.start()
         self._prober.start()
-        self._exporters.apply(self._settings)
+        self._apply_settings()
         self._watch_config()
         while True:
             message = self._next_message()
@@ -443,7 +454,12 @@ class Daemon:
             self._instance.webroot.close()
             self._set_up(old, self._reporter.counts, course)
             self._sync.start()
+        self._apply_settings()
+
+    def _apply_settings(self) -> None:
+        """For the threads that tell others about this instance."""
         self._exporters.apply(self._settings)
+        self._heartbeats.apply(self._settings, self._instance.bucket, self._ticker.status)
 
     # ------------------------------------------------------------------------- systemd
 
@@ -464,9 +480,11 @@ class Daemon:
         self._watcher.stop()
         self._config_watcher.stop()
         self._prober.stop(0.0)
-        stopped = self._worker.stop(STOP_WITHIN)
+        until = self._clock.monotonic() + STOP_WITHIN
+        stopped = self._worker.stop(STOP_WORKER_WITHIN)  # first: the last heartbeat tells what it has done
+        said = self._heartbeats.stop(min(LAST_HEARTBEAT_WITHIN, until - self._clock.monotonic()))
         self._exporters.stop(STOP_METRICS_WITHIN)
         self._reporter.event("agent.stopped", live=self._instance.webroot.live() or "")
-        if not stopped:  # it waits for S3; nothing half can be served, and nobody waits for it
+        if not stopped or not said:  # one waits for S3; nothing half can be served, and nobody waits for it
             os._exit(0)
         self._instance.webroot.close()
