@@ -208,19 +208,19 @@ _STATES = {
     State.WAITING: "There is nothing to serve yet.",
     State.STEADY: "What is live is what should be.",
     State.STAGING: "A release is being brought onto the disk; the one before is served.",
-    State.STAGED: "A release is on the disk, verified, and waits for its instant.",
-    State.ACTIVATING: "The link is being swapped.",
-    State.FALLBACK: "The probe failed; the release before is served again.",
+    State.STAGED: "A release is on the disk, verified, its hooks asked, and waits for its instant.",
+    State.ACTIVATING: "The link is swapped, and the probe has not answered yet.",
+    State.FALLBACK: "This instance denies the active promotion and serves the release before.",
     State.HELD: "`current/` is not something to take; what is live stays.",
 }
 _STEPS = {
     Step.STAGE: "a download begins",
-    Step.STAGED: "all is on the disk, the activation lies ahead",
+    Step.STAGED: "what is prepared, or due at an instant, is on the disk and ready",
     Step.ACTIVATE: "the link is about to be swapped",
-    Step.SERVE: "what is live is what should be",
+    Step.SERVE: "what is live is what should be, and the probe found it good",
     Step.WAIT: "there is nothing to serve yet",
     Step.HOLD: "`current/` is not something to take",
-    Step.FALL_BACK: "the probe failed",
+    Step.FALL_BACK: "the probe failed, or a hook said no; again as long as that promotion is active",
 }
 
 _INTRO = """\
@@ -229,9 +229,10 @@ _INTRO = """\
 What an agent is doing, in the words of `s3sync-agent status`, the log and the fleet. Whether S3 answers is
 another question: the flag `stale` is raised when it has not for a while, whatever the state.
 
-A tick may begin work and ends in steady, staged, waiting or held, whatever the tick before ended in. A tick
-that fails makes no step: the state stays what it was when it failed. So most steps are possible everywhere,
-and are drawn once:
+A tick may begin work and ends in steady, staged, waiting, held or fallback, whatever the tick before ended
+in, but for what cannot follow: only who has served something can fall back, and who waits for an instant
+follows a pointer, which holds no `current/`. A tick that fails makes no step: the state stays what it was
+when it failed. So most steps are possible everywhere, and are drawn once:
 
 """
 

@@ -11,7 +11,7 @@ import math
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -27,6 +27,7 @@ from s3sync_agent.counts import Counts
 from s3sync_agent.drift import Watcher
 from s3sync_agent.errors import ConfigError, S3SyncError
 from s3sync_agent.heal import check_everything, check_touched
+from s3sync_agent.heartbeats.sender import Heartbeats, Whereabouts
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.layout import FRAGMENTS
 from s3sync_agent.machine import Due
@@ -47,13 +48,18 @@ STOP_WITHIN = 1.5
 READY_WITHIN = 10.0
 # While a job runs, how often to look whether it has found an activation that lies ahead, and to tell.
 LOOK_AHEAD = 1.0
+# How long before an instant all is done that can be, and the site is asked how it answers; seconds.
+ARM_BEFORE = 1.0
 # Changes come in bursts; look when it has been quiet for so long.
 QUIET = 0.2
 QUIET_AT_MOST = 2.0
 # Where the kernel has not enough watches, everything is hashed this often, in seconds.
 SCRUB_UNWATCHED = 3600.0
+# Of that, the worker gets half, and the last heartbeat what is left.
+STOP_WORKER_WITHIN = 0.8
+LAST_HEARTBEAT_WITHIN = 0.7
 # Beside STOP_WITHIN: who hands metrics over may hang, too, and is left behind.
-STOP_METRICS_WITHIN = 0.2
+STOP_METRICS_WITHIN = 0.1
 
 
 class Wake(Enum):
@@ -61,6 +67,7 @@ class Wake(Enum):
     RELOAD = auto()
     SYNC_NOW = auto()
     JOB_DONE = auto()
+    PROVED = auto()
     TOUCHED = auto()
     OVERFLOWED = auto()
 
@@ -84,6 +91,7 @@ class Daemon:
         make_reporter: Callable[[Settings], Reporter],
         clock: Clock,
         notifier: Notifier,
+        metadata: Whereabouts,
     ) -> None:
         self._load_settings = load_settings
         self._config_files = config_files
@@ -92,7 +100,9 @@ class Daemon:
         self._clock = clock
         self._notifier = notifier
         self._queue: SimpleQueue[Message] = SimpleQueue()
-        self._worker = Worker(clock, lambda result: self._put(Wake.JOB_DONE, result))
+        self._worker = Worker("worker", clock, lambda result: self._put(Wake.JOB_DONE, result))
+        # Asks nginx before and after an instant, whatever the worker is doing.
+        self._prober = Worker("prober", clock, lambda _: self._put(Wake.PROVED))
         self._watcher = Watcher(
             lambda _root, path: self._put(Wake.TOUCHED, path), lambda: self._put(Wake.OVERFLOWED)
         )
@@ -108,13 +118,14 @@ class Daemon:
         self._scrub = False
         self._unwatched: str | None = None
         self._exporters = Exporters(read=self._status, event=self._event)
+        self._heartbeats = Heartbeats(event=self._event, metadata=metadata, clock=clock, chance=random.random)
         self._set_up(settings, Counts(), None)
 
     def _set_up(self, settings: Settings, counts: Counts, course: Course | None) -> None:
-        """Everything that depends on the settings, but for the metrics: those go on where they can. So does
-        the course of ticks of the same site."""
+        """Everything that depends on the settings, but for what tells others: that goes on where it can. So
+        does the course of ticks of the same site."""
         self._settings = settings
-        self._reporter = Counted(self._make_reporter(settings), counts, told=self._exporters.told)
+        self._reporter = Counted(self._make_reporter(settings), counts, told=self._told)
         self._instance = Instance(
             settings=settings,
             bucket=self._open_bucket(settings),
@@ -126,9 +137,15 @@ class Daemon:
         self._sync = Sync(self._instance)
         self._ticker = Ticker(self._instance, self._sync, random.random, course)
         self._due: Due | None = None
+        self._armed = False
         self._settled_on: str | None = None
         self._poll_at = self._clock.monotonic()
         self._scrub_at = self._poll_at + settings.scrub_interval
+
+    def _told(self) -> None:
+        """The status has changed; who waits for that has a thread of its own."""
+        self._exporters.told()
+        self._heartbeats.told()
 
     # Asked by the threads of the exporters, which outlive a ticker and a reporter.
 
@@ -148,7 +165,8 @@ class Daemon:
         self._start()
         self._install_signals({signal.SIGTERM: Wake.STOP, signal.SIGINT: Wake.STOP})
         self._worker.start()
-        self._exporters.apply(self._settings)
+        self._prober.start()
+        self._apply_settings()
         self._watch_config()
         while True:
             message = self._next_message()
@@ -205,7 +223,7 @@ class Daemon:
             deadlines += [self._look_at] if self._look_at is not None else []
         due = self._due_in()
         if due is not None:
-            deadlines.append(now + due)
+            deadlines.append(now + (due if self._armed else due - ARM_BEFORE))
         return deadlines
 
     def _due_in(self) -> float | None:
@@ -218,6 +236,8 @@ class Daemon:
                 if isinstance(message.detail, Attempt):
                     self._note_attempt(message.detail)
                 self._give_memory_back(message.detail)
+            case Wake.PROVED:
+                self._tell()
             case Wake.RELOAD:
                 self._reload = True
             case Wake.SYNC_NOW:
@@ -233,7 +253,7 @@ class Daemon:
                 raise AssertionError("handled by the loop")
 
     def _note_attempt(self, attempt: Attempt) -> None:
-        self._due = self._next_due()
+        self._await(self._next_due())
         self._poll_at = self._clock.monotonic() + attempt.next_in
         self._watch_served()
         self._be_ready()
@@ -275,12 +295,20 @@ class Daemon:
         kept all the same, and whoever asks is told; once a second, for staging brings a message for each
         asset."""
         if self._worker.busy:
-            self._due = self._next_due() or self._due
+            self._await(self._next_due() or self._due)
             now = self._clock.monotonic()
             if now - max(self._worker.given_at, self._looked_at) >= LOOK_AHEAD:
-                self._looked_at = now
-                with contextlib.suppress(OSError):  # as in _next_due
-                    self._ticker.look()
+                self._tell()
+
+    def _tell(self) -> None:
+        self._looked_at = self._clock.monotonic()
+        with contextlib.suppress(OSError):  # as in _next_due
+            self._ticker.look()
+
+    def _await(self, due: Due | None) -> None:
+        """Another instant has to be armed anew."""
+        self._armed = self._armed and due == self._due
+        self._due = due
 
     def _next_due(self) -> Due | None:
         """The loop outlives a state directory that cannot be read; the tick, which meets the same, tells."""
@@ -292,11 +320,30 @@ class Daemon:
     def _activate_due(self) -> None:
         """The instant has come: swap now, whatever the worker is doing, then look at everything again."""
         wait = self._due_in()
-        if self._due is None or wait is None or wait > 0:
+        if self._due is None or wait is None:
             return
-        due, self._due = self._due, None
-        try:
+        if wait > 0:
+            self._arm(self._due, wait)
+            return
+        due, self._due, self._armed = self._due, None, False
+        with self._telling_failure(due):
             self._sync.activate_due()
+        self._prober.give(self._guarded(self._sync.prove_due))
+        self._sync_now = True
+
+    def _arm(self, due: Due, wait: float) -> None:
+        """Everything slow happens before the instant."""
+        if wait > ARM_BEFORE or self._armed:
+            return
+        self._armed = True
+        with self._telling_failure(due):
+            self._sync.arm_due(due)
+        self._prober.give(self._guarded(self._sync.look_before_due))
+
+    @contextlib.contextmanager
+    def _telling_failure(self, due: Due) -> Iterator[None]:
+        try:
+            yield
         except (S3SyncError, OSError) as error:
             self._reporter.event(
                 "activate.failed",
@@ -305,7 +352,6 @@ class Daemon:
                 message=str(error),
                 hint=error.hint if isinstance(error, S3SyncError) else "",
             )
-        self._sync_now = True
 
     def _give_work(self) -> None:
         """Give an idle worker the most urgent job that is due."""
@@ -408,7 +454,12 @@ class Daemon:
             self._instance.webroot.close()
             self._set_up(old, self._reporter.counts, course)
             self._sync.start()
+        self._apply_settings()
+
+    def _apply_settings(self) -> None:
+        """For the threads that tell others about this instance."""
         self._exporters.apply(self._settings)
+        self._heartbeats.apply(self._settings, self._instance.bucket, self._ticker.status)
 
     # ------------------------------------------------------------------------- systemd
 
@@ -428,9 +479,12 @@ class Daemon:
         self._notifier.send("STOPPING=1")
         self._watcher.stop()
         self._config_watcher.stop()
-        stopped = self._worker.stop(STOP_WITHIN)
+        self._prober.stop(0.0)
+        until = self._clock.monotonic() + STOP_WITHIN
+        stopped = self._worker.stop(STOP_WORKER_WITHIN)  # first: the last heartbeat tells what it has done
+        said = self._heartbeats.stop(min(LAST_HEARTBEAT_WITHIN, until - self._clock.monotonic()))
         self._exporters.stop(STOP_METRICS_WITHIN)
         self._reporter.event("agent.stopped", live=self._instance.webroot.live() or "")
-        if not stopped:  # it waits for S3; nothing half can be served, and nobody waits for it
+        if not stopped or not said:  # one waits for S3; nothing half can be served, and nobody waits for it
             os._exit(0)
         self._instance.webroot.close()

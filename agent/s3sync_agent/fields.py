@@ -57,7 +57,9 @@ FIELDS: tuple[Field, ...] = (
         values.identity,
         None,
         "text",
-        "What this instance is called in a rollout. Default: the host name.",
+        "What this instance is called in the fleet and in a rollout; no two may have the same. On EC2 "
+        "`<role id>:<instance id>`, for its role may write no other heartbeat: user data sees to that. "
+        "Default: the host name.",
     ),
     Field(
         "poll_interval",
@@ -156,11 +158,12 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         "heartbeat_interval",
-        values.seconds_or_off(5, 3600),
+        values.seconds_or_off(1, 3600),
         60.0,
         "seconds",
-        "How often the [heartbeat](contract.md) is written when nothing changes; 0: never, and not after "
-        "changes either.",
+        "How often the [heartbeat](contract.md#heartbeat) is written when nothing changes; after three times "
+        "as long an instance counts as silent. 0: never, and not after changes either; then no promotion "
+        "waits for this instance.",
     ),
     Field(
         "log_format",

@@ -302,6 +302,11 @@ def release_id(version: str, manifest_sha256: str) -> str:
     return f"{version}-{manifest_sha256[:12]}"
 
 
+def version_of(release: str) -> str:
+    """The version of a release by its id."""
+    return release.rpartition("-")[0]
+
+
 RELEASE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}-[0-9a-f]{12}\Z")
 
 

@@ -197,7 +197,7 @@ def promoted(
         site=site,
         sequence=next_sequence(before.sequence if before else None, now),
         active=ref,
-        baseline=_baseline_after(before),
+        baseline=_baseline_after(before, ref),
         prepare=None,
         rollout=None,
         freeze=before.freeze if before else None,
@@ -228,16 +228,20 @@ def activated(
     by: str,
     reason: str,
     now: float,
+    stayed: bool = True,
 ) -> Pointer:
     """The pointer that makes what was prepared active from `activate_at` (unix seconds) on, for everyone
     (`percent` None) or a share. Only what is meant for everyone enters the history.
 
-    `before` has a `prepare`.
+    `before` has a `prepare`. What was active becomes the baseline, unless it had not `stayed`: instances
+    denied it, and what was the baseline then is so still.
     """
     if before.prepare is None:
         raise AssertionError("nothing is prepared")
     ref = msgspec.structs.replace(before.prepare, activate_at=_moment(activate_at))
     for_everyone = promoted(before, site=before.site, ref=ref, by=by, reason=reason, now=now)
+    if not stayed:
+        for_everyone = msgspec.structs.replace(for_everyone, baseline=before.baseline)
     if percent is None:
         return for_everyone
     return msgspec.structs.replace(for_everyone, rollout=Rollout(percent), history=before.history)
@@ -296,11 +300,12 @@ def _moment(seconds: float | None) -> str | None:
     return None if seconds is None else format_time(seconds)
 
 
-def _baseline_after(before: Pointer | None) -> ReleaseRef | None:
+def _baseline_after(before: Pointer | None, ref: ReleaseRef) -> ReleaseRef | None:
     if before is None:
         return None
     for_everyone = before.rollout is None or before.rollout.percent >= 100
-    if not for_everyone:
+    again = before.baseline is not None and before.active.manifest_sha256 == ref.manifest_sha256
+    if not for_everyone or again:  # a release is no way back from itself
         return before.baseline
     return msgspec.structs.replace(before.active, activate_at=None)
 

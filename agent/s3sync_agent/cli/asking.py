@@ -49,6 +49,8 @@ def describe(found: Status, *, now: float) -> str:
         ("wanted", _wanted(found)),
         ("state", _state(found)),
         ("because", found.because),
+        *(("denied", f"{denied.promotion_id}: {denied.reason}") for denied in found.denied),
+        *(("failed", f"{failed.release}: {failed.message}") for failed in found.failed),
         ("hint", found.problem.hint if found.problem else ""),
         ("polled", _ago(found.polled_at, now)),
         ("counted", _counted(found.counts)),
@@ -61,7 +63,8 @@ def describe(found: Status, *, now: float) -> str:
 
 def _serving(found: Status) -> str:
     since = f" since {found.serving_since}" if found.serving_since else ""
-    return f"{found.serving}{since}" if found.serving else "nothing yet"
+    promotion = f", promotion {found.promotion_id}" if found.promotion_id else ""
+    return f"{found.serving}{since}{promotion}" if found.serving else "nothing yet"
 
 
 def _wanted(found: Status) -> str:

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
-from s3sync_agent.bucket import s3 as s3_module
-from s3sync_agent.bucket.s3 import S3Bucket
+from s3sync_agent.bucket.s3 import PATIENT, S3Bucket
 from s3sync_agent.errors import (
     DigestMismatch,
     ObjectMissing,
@@ -50,6 +50,9 @@ def server(raw: RawServer, monkeypatch: pytest.MonkeyPatch) -> RawServer:
     return raw
 
 
+ONCE = replace(PATIENT, attempts=1)
+
+
 def enter(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENTIFIER")
@@ -63,8 +66,7 @@ def bucket(raw: RawServer) -> S3Bucket:
     """One that asks once: what the SDK makes of repetitions is tested by itself."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(raw, monkeypatch)
-        monkeypatch.setattr(s3_module, "ATTEMPTS", 1)
-        return S3Bucket("bucket")
+        return S3Bucket("bucket", patience=ONCE)
 
 
 @pytest.fixture
@@ -181,6 +183,19 @@ def test_credentials_that_come_later_are_used(server: RawServer, monkeypatch: py
     assert bucket.server_time() is not None
 
 
+def test_credentials_that_come_later_are_used_by_the_impatient_too(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    bucket = S3Bucket("bucket")
+    impatient = bucket.impatient()
+    refused(impatient, StoreDenied)
+    enter(server, monkeypatch)
+    server.answers = [Answer(200, b"body", ETAG)] * 2
+    assert impatient.get("key", limit=1000).body == bucket.get("key", limit=1000).body == b"body"
+
+
 # --------------------------------------------------------------------- the question is wrong
 
 
@@ -278,21 +293,17 @@ def test_an_outage_is_an_outage_whatever_the_question(
     assert "s3://bucket/" in str(caught.value)
 
 
-def test_a_silent_server_is_not_waited_for_for_ever(
-    server: RawServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(s3_module, "ATTEMPTS", 1)
-    monkeypatch.setattr(s3_module, "READ_SECONDS", 0.2)
+def test_a_silent_server_is_not_waited_for_for_ever(server: RawServer) -> None:
     server.answers = [Answer(silent=True)]
     began = time.monotonic()
-    assert "no answer in time" in str(refused(S3Bucket("bucket"), StoreUnavailable))
+    impatient = S3Bucket("bucket", patience=replace(ONCE, read=0.2))
+    assert "no answer in time" in str(refused(impatient, StoreUnavailable))
     assert time.monotonic() - began < 5
 
 
 def test_a_host_that_has_no_address_is_an_outage(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_module, "ATTEMPTS", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.invalid")
-    assert "no connection to" in str(refused(S3Bucket("bucket"), StoreUnavailable))
+    assert "no connection to" in str(refused(S3Bucket("bucket", patience=ONCE), StoreUnavailable))
 
 
 def test_three_attempts_are_made(server: RawServer, patient_bucket: S3Bucket) -> None:

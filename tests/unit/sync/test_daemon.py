@@ -13,7 +13,7 @@ from s3sync_agent.daemon import READY_WITHIN, Daemon, Message, Wake
 from s3sync_agent.errors import ConfigError, StoreUnavailable
 from s3sync_agent.notify import Notifier
 from s3sync_agent.settings import Settings, load
-from tests.agents import FakeClock, Recorder
+from tests.agents import Elsewhere, FakeClock, Recorder
 from tests.fakes import MemoryBucket
 from tests.publisher import Publisher
 from tests.releases import SITE
@@ -80,6 +80,7 @@ def daemon(
         make_reporter=lambda _settings: reporter,
         clock=clock,
         notifier=notifier,
+        metadata=Elsewhere(),
     )
     daemon._start()
     yield daemon
