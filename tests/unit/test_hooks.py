@@ -258,9 +258,8 @@ def test_a_link_is_not_followed(place: Place, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
-    (place.folder / PRE_ACTIVATE).mkdir(parents=True)
-    (place.folder / PRE_ACTIVATE / "10-link").symlink_to(script)
-    with pytest.raises(HookUnusable, match="10-link is not a file"):
+    place.hook("10-check", "exit 0").with_name("20-link").symlink_to(script)
+    with pytest.raises(HookUnusable, match="20-link is not a file"):
         place.ask()
 
 

@@ -368,7 +368,7 @@ def test_nothing_else_is(config: Path, value: str) -> None:
 
 
 def test_the_heart_beats_every_few_seconds_or_hours_or_not_at_all(config: Path) -> None:
-    for value, means in (("0", 0.0), ("5", 5.0), ("3600", 3600.0)):
+    for value, means in (("0", 0.0), ("1", 1.0), ("3600", 3600.0)):
         assert loaded(config, {"S3SYNC_HEARTBEAT_INTERVAL": value}).heartbeat_interval == means
-    for value in ("4.9", "3601", "-1", "nan", "often"):
+    for value in ("0.9", "3601", "-1", "nan", "often"):
         assert len(faults(config, {"S3SYNC_HEARTBEAT_INTERVAL": value})) == 1
