@@ -15,7 +15,6 @@ from s3sync_agent.layout import MachinePaths
 from s3sync_agent.setup.steps import shipped_unit
 from tests.agent_process import minimal
 
-
 MOST_EXPOSED = 1.5
 
 
