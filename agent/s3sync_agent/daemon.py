@@ -11,7 +11,7 @@ import math
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -23,6 +23,7 @@ from typing import Any
 from s3sync_agent import __version__, memory
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
+from s3sync_agent.countdown import Countdown
 from s3sync_agent.counts import Counts
 from s3sync_agent.drift import Watcher
 from s3sync_agent.errors import ConfigError, S3SyncError
@@ -30,7 +31,6 @@ from s3sync_agent.heal import check_everything, check_touched
 from s3sync_agent.heartbeats.sender import Heartbeats, Whereabouts
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.layout import FRAGMENTS
-from s3sync_agent.machine import Due
 from s3sync_agent.metrics.exporters import Exporters
 from s3sync_agent.notify import Notifier
 from s3sync_agent.report import Counted, Reporter, Status, one_line
@@ -48,8 +48,6 @@ STOP_WITHIN = 1.5
 READY_WITHIN = 10.0
 # While a job runs, how often to look whether it has found an activation that lies ahead, and to tell.
 LOOK_AHEAD = 1.0
-# How long before an instant all is done that can be, and the site is asked how it answers; seconds.
-ARM_BEFORE = 1.0
 # Changes come in bursts; look when it has been quiet for so long.
 QUIET = 0.2
 QUIET_AT_MOST = 2.0
@@ -136,8 +134,7 @@ class Daemon:
         )
         self._sync = Sync(self._instance)
         self._ticker = Ticker(self._instance, self._sync, random.random, course)
-        self._due: Due | None = None
-        self._armed = False
+        self._countdown = Countdown(self._sync, self._clock, self._ask_nginx, self._reporter.event)
         self._settled_on: str | None = None
         self._poll_at = self._clock.monotonic()
         self._scrub_at = self._poll_at + settings.scrub_interval
@@ -176,7 +173,8 @@ class Daemon:
                 self._handle(message)
             self._be_ready_in_time()
             self._look_ahead()
-            self._activate_due()
+            # After the instant everything is looked at again.
+            self._sync_now = self._countdown.act() or self._sync_now
             self._give_work()
             if message is None or message.wake is Wake.JOB_DONE:
                 self._tell_systemd()
@@ -221,13 +219,8 @@ class Daemon:
         else:
             deadlines += [self._poll_at, self._scrub_at]
             deadlines += [self._look_at] if self._look_at is not None else []
-        due = self._due_in()
-        if due is not None:
-            deadlines.append(now + (due if self._armed else due - ARM_BEFORE))
-        return deadlines
-
-    def _due_in(self) -> float | None:
-        return None if self._due is None else self._due.at - self._clock.now()
+        wakes_in = self._countdown.wakes_in()
+        return deadlines if wakes_in is None else [*deadlines, now + wakes_in]
 
     def _handle(self, message: Message) -> None:
         match message.wake:
@@ -253,7 +246,7 @@ class Daemon:
                 raise AssertionError("handled by the loop")
 
     def _note_attempt(self, attempt: Attempt) -> None:
-        self._await(self._next_due())
+        self._countdown.look(forget=True)
         self._poll_at = self._clock.monotonic() + attempt.next_in
         self._watch_served()
         self._be_ready()
@@ -295,63 +288,18 @@ class Daemon:
         kept all the same, and whoever asks is told; once a second, for staging brings a message for each
         asset."""
         if self._worker.busy:
-            self._await(self._next_due() or self._due)
+            self._countdown.look(forget=False)
             now = self._clock.monotonic()
             if now - max(self._worker.given_at, self._looked_at) >= LOOK_AHEAD:
                 self._tell()
 
     def _tell(self) -> None:
         self._looked_at = self._clock.monotonic()
-        with contextlib.suppress(OSError):  # as in _next_due
+        with contextlib.suppress(OSError):  # a state directory that cannot be read; the tick tells
             self._ticker.look()
 
-    def _await(self, due: Due | None) -> None:
-        """Another instant has to be armed anew."""
-        self._armed = self._armed and due == self._due
-        self._due = due
-
-    def _next_due(self) -> Due | None:
-        """The loop outlives a state directory that cannot be read; the tick, which meets the same, tells."""
-        try:
-            return self._sync.next_due()
-        except OSError:
-            return None
-
-    def _activate_due(self) -> None:
-        """The instant has come: swap now, whatever the worker is doing, then look at everything again."""
-        wait = self._due_in()
-        if self._due is None or wait is None:
-            return
-        if wait > 0:
-            self._arm(self._due, wait)
-            return
-        due, self._due, self._armed = self._due, None, False
-        with self._telling_failure(due):
-            self._sync.activate_due()
-        self._prober.give(self._guarded(self._sync.prove_due))
-        self._sync_now = True
-
-    def _arm(self, due: Due, wait: float) -> None:
-        """Everything slow happens before the instant."""
-        if wait > ARM_BEFORE or self._armed:
-            return
-        self._armed = True
-        with self._telling_failure(due):
-            self._sync.arm_due(due)
-        self._prober.give(self._guarded(self._sync.look_before_due))
-
-    @contextlib.contextmanager
-    def _telling_failure(self, due: Due) -> Iterator[None]:
-        try:
-            yield
-        except (S3SyncError, OSError) as error:
-            self._reporter.event(
-                "activate.failed",
-                release=due.ref.id,
-                error=type(error).__name__,
-                message=str(error),
-                hint=error.hint if isinstance(error, S3SyncError) else "",
-            )
+    def _ask_nginx(self, job: Callable[[], object]) -> None:
+        self._prober.give(self._guarded(job))
 
     def _give_work(self) -> None:
         """Give an idle worker the most urgent job that is due."""
@@ -367,10 +315,15 @@ class Daemon:
         elif self._scrub or now >= self._scrub_at:
             self._scrub = False
             self._scrub_at = now + self._settings.scrub_interval
-            self._worker.give(self._guarded(lambda: check_everything(self._instance, hashing=True)))
+            self._worker.give(self._guarded(self._scrub_all))
         elif self._look_at is not None and now >= self._look_at:
             touched, self._touched, self._look_at, self._touched_at = self._touched, set(), None, math.inf
             self._worker.give(self._guarded(lambda: check_touched(self._instance, touched)))
+
+    def _scrub_all(self) -> None:
+        """The pointer is looked at meanwhile: an instant is not missed for a scrub."""
+        with self._sync.lookout.during():
+            check_everything(self._instance, hashing=True)
 
     def _guarded(self, job: Callable[[], Any]) -> Callable[[], None]:
         """A job whose failure is an event and nothing more."""

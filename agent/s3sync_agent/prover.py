@@ -39,6 +39,7 @@ class Prover:
         self._before: tuple[str, Verdict] | None = None  # what was live when it was asked
         self._compared: set[str] = set()  # promotions that were compared with the release to go back to
         self._failing: tuple[Serving, Verdict] | None = None
+        self._untold: Serving | None = None
         # Promotions that nobody may activate just now: their release is being compared with another.
         self.comparing: frozenset[str] = frozenset()
 
@@ -76,9 +77,7 @@ class Prover:
             if verdict.kind is not Kind.PASSED:
                 self._tell(serving, verdict)
                 return verdict.kind is Kind.WRONG and self._judge(serving, verdict, back_to())
-            new = self._found_good(serving)
-        if new:
-            self._tell_hooks(serving)
+            self._found_good(serving)
         return False
 
     def vouch(self, release: str) -> None:
@@ -100,12 +99,12 @@ class Prover:
                 "probe.failed", release=serving.release, verdict=verdict.kind.value, reason=verdict.reason
             )
 
-    def _found_good(self, serving: Serving) -> bool:
-        """Remember it; whether it is news."""
+    def _found_good(self, serving: Serving) -> None:
+        """Remember it, and what the hooks have yet to be told of it."""
         instance = self._instance
         with instance.swap:
             if instance.webroot.live() != serving.release:
-                return False
+                return
             good = instance.memory.good
             rest = (promotion for promotion in good if promotion != serving.promotion)
             instance.remember(
@@ -115,7 +114,8 @@ class Prover:
         if self._failing is not None:
             self._failing = None
             instance.reporter.event("probe.recovered", release=serving.release)
-        return serving.promotion not in good
+        if serving.promotion not in good:
+            self._untold = serving
 
     def _judge(self, serving: Serving, verdict: Verdict, back_to: Sequence[Serving]) -> bool:
         """Whose fault a wrong answer is; whether the release was taken back for it."""
@@ -179,9 +179,11 @@ class Prover:
 
     # --------------------------------------------------------------------------- others
 
-    def _tell_hooks(self, serving: Serving) -> None:
+    def tell_hooks(self) -> None:
+        """Run the post-activate hooks of what was found good since they were last run; slow."""
+        serving, self._untold = self._untold, None
         instance = self._instance
-        if instance.hooks is not None:
+        if serving is not None and instance.hooks is not None:
             instance.hooks.tell(subject(instance, serving), instance.reporter, instance.beat)
 
     def vouched_for(self) -> str:

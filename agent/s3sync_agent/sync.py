@@ -84,6 +84,13 @@ class Sync:
     def tick(self) -> Outcome:
         """One pass. Raises S3SyncError; then nothing that is served has changed, or it has changed to
         what was wanted and something after it failed."""
+        try:
+            return self._tick()
+        finally:
+            with self.lookout.during():
+                self._prover.tell_hooks()
+
+    def _tick(self) -> Outcome:
         self.answered_at = None
         with disk_errors("the state directory"):
             self._instance.webroot.make_directories()

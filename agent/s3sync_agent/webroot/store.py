@@ -133,9 +133,9 @@ class Webroot:
             ) from error
         if not release.endswith(f"-{digest(raw)[:12]}"):
             raise ManifestInvalid(f"the manifest of {release} on this instance was changed")
-        if release not in self._parsed:
-            self._parsed[release] = parse_manifest(raw)
-        return self._parsed[release]
+        parsed = self._parsed.get(release) or parse_manifest(raw)
+        self._parsed[release] = parsed  # another thread may drop it at any time
+        return parsed
 
     def drop_parsed(self) -> None:
         """Forget what `manifest` has parsed: one tick asks several times, between ticks it is only weight."""
