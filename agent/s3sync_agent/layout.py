@@ -376,7 +376,6 @@ class MachinePaths:
         self.name = name
         self.config = folder / DEFAULT_CONFIG.name
         self.fragments = folder / FRAGMENTS
-        self.hooks = folder / HOOKS
         self.by_setup = self.fragments / "00-setup.toml"  # so that any other file there wins
         self.user_data = self.fragments / "50-user-data.toml"  # settings that the boot script was told
         self.environment = folder / "environment"

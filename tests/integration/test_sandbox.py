@@ -15,8 +15,6 @@ from s3sync_agent.layout import MachinePaths
 from s3sync_agent.setup.steps import shipped_unit
 from tests.agent_process import minimal
 
-ROOT = Path(__file__).resolve().parents[2]
-
 MOST_EXPOSED = 1.5
 
 
@@ -102,7 +100,7 @@ def test_hooks_ask_nothing_of_the_kernel_that_the_sandbox_refuses(tmp_path: Path
         path.chmod(0o755)
     calls = tmp_path / "calls"
     command = ["strace", "-f", "-c", "-U", "name", "-o", str(calls), sys.executable, "-c", RUN, str(tmp_path)]
-    environ = minimal({"PYTHONPATH": str(ROOT / "agent")})
+    environ = minimal({})
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=50, check=False)
     if "PTRACE_TRACEME" in done.stderr:
         pytest.skip("nothing may be traced on this machine")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from s3sync_agent.errors import ConfigError
-from s3sync_agent.layout import MachinePaths, Site
+from s3sync_agent.layout import Site
 from s3sync_agent.settings import Settings, config_files, load
 
 hides_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -274,8 +274,6 @@ def test_hooks_are_beside_the_configuration_unless_they_are_elsewhere(config: Pa
     assert load(config=None, environ={"S3SYNC_SITE": "s3://b12"}).hooks_dir == Path(
         "/etc/s3sync-agent/hooks.d"
     )
-    assert MachinePaths("blog").hooks == Path("/etc/s3sync-agent/blog/hooks.d")
-    assert MachinePaths("blog").hooks.parent == MachinePaths("blog").config.parent
     assert loaded(config, {"S3SYNC_HOOKS_DIR": "/srv/hooks"}).hooks_dir == Path("/srv/hooks")
 
 
@@ -370,7 +368,7 @@ def test_nothing_else_is(config: Path, value: str) -> None:
 
 
 def test_the_heart_beats_every_few_seconds_or_hours_or_not_at_all(config: Path) -> None:
-    for value, means in (("0", 0.0), ("5", 5.0), ("3600", 3600.0)):
+    for value, means in (("0", 0.0), ("1", 1.0), ("3600", 3600.0)):
         assert loaded(config, {"S3SYNC_HEARTBEAT_INTERVAL": value}).heartbeat_interval == means
-    for value in ("4.9", "3601", "-1", "nan", "often"):
+    for value in ("0.9", "3601", "-1", "nan", "often"):
         assert len(faults(config, {"S3SYNC_HEARTBEAT_INTERVAL": value})) == 1
