@@ -7,7 +7,7 @@ the others for longer than `LONGEST_AHEAD`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from statistics import median
@@ -51,12 +51,12 @@ class Fleet:
     unreadable: tuple[Unreadable, ...]
     now: float
 
-    def silent(self, sighting: Sighting) -> bool:
+    def silent(self, seen: Sighting | Unreadable) -> bool:
         """Whether it missed so many heartbeats that nobody knows how it is. One that was stopped is not
         expected to write."""
-        if sighting.beat.state == STOPPED:
-            return False
-        return self.now - sighting.written_at > sighting.beat.silent_after()
+        if isinstance(seen, Unreadable):
+            return self.now - seen.written_at > MISSED * HEARTBEAT_INTERVAL
+        return seen.beat.state != STOPPED and self.now - seen.written_at > seen.beat.silent_after()
 
     def fresh(self) -> list[Sighting]:
         """Those that write."""
@@ -86,7 +86,7 @@ class Gate:
         return self.members is not None and bool(beat.instance_id) and beat.instance_id not in self.members
 
     def is_member(self, beat: Heartbeat) -> bool:
-        return self.members is not None and beat.instance_id in self.members
+        return self.members is not None and _instance_id(beat.identity, beat) in self.members
 
 
 class Standing(Enum):
@@ -132,9 +132,19 @@ class Place:
 
     @property
     def name(self) -> str:
-        """What people call it: the instance id where the identity ends in it. Safe to print."""
-        instance_id = self.beat.instance_id if self.beat else ""
-        return escape(instance_id if instance_id and self.identity.endswith(instance_id) else self.identity)
+        """What people call it. Safe to print."""
+        return name_of(self.beat) if self.beat else escape(self.identity)
+
+
+def name_of(beat: Heartbeat) -> str:
+    """The instance id where the identity ends in it, else that. Safe to print."""
+    ends_in_it = beat.instance_id and beat.identity.endswith(beat.instance_id)
+    return escape(beat.instance_id if ends_in_it else beat.identity)
+
+
+def named(beats: Iterable[Heartbeat]) -> list[str]:
+    """The names, with a mark on those that were made canaries by configuration."""
+    return [f"{name_of(beat)} (canary)" if beat.canary else name_of(beat) for beat in beats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +223,8 @@ def serving(fleet: Fleet, gate: Gate, pointer: Pointer, *, asked: frozenset[str]
             return found
         if not takes(pointer, beat):
             return _place(beat, Standing.OUTSIDE, f"serves {_served(beat)}")
-        if beat.promotion_id == ref.promotion_id and beat.serving == ref.id and beat.good:
-            return _place(beat, Standing.READY, "serves it")
-        if found := _unheard(fleet, sighting):
-            return found
-        if beat.promotion_id == ref.promotion_id and beat.serving == ref.id:
-            return _place(beat, Standing.WORKING, "serves it, not probed yet" + _because(beat))
-        return _place(beat, Standing.WORKING, f"serves {_served(beat)}" + _because(beat))
+        served = _serves(beat, ref)
+        return served if served.standing is Standing.READY else _unheard(fleet, sighting) or served
 
     # Members without a heartbeat came later too.
     return _verdict(fleet, gate, standing, missing=asked is None, only_ready_count=pointer.rollout is None)
@@ -230,15 +235,29 @@ def takes(pointer: Pointer, beat: Heartbeat) -> bool:
     return rollout.takes_active(pointer, identity=beat.identity, canary=beat.canary)
 
 
-def quiet_takers(fleet: Fleet, gate: Gate, pointer: Pointer) -> tuple[Place, ...]:
-    """Those that take `active` and of whom nothing is heard any more: nobody knows how it goes there."""
-    return tuple(
-        found
-        for sighting in fleet.sightings
-        if takes(pointer, sighting.beat)
-        and not _not_waited_for(fleet, gate, sighting)
-        and (found := _unheard(fleet, sighting))
-    )
+def baking(fleet: Fleet, gate: Gate, pointer: Pointer) -> Verdict:
+    """While a share of the instances tries it: READY are those that serve it, found it good and are heard of.
+    Others that it is meant for are on their way, or quiet; the rest stands outside."""
+
+    def standing(sighting: Sighting) -> Place:
+        beat = sighting.beat
+        if found := _denied(beat, pointer.active) or _not_waited_for(fleet, gate, sighting):
+            return found
+        if found := _failed(beat, pointer.active):
+            return found
+        if not takes(pointer, beat):
+            return _place(beat, Standing.OUTSIDE, f"serves {_served(beat)}")
+        return _unheard(fleet, sighting) or _serves(beat, pointer.active)
+
+    return _verdict(fleet, gate, standing, missing=False)
+
+
+def _serves(beat: Heartbeat, ref: ReleaseRef) -> Place:
+    if beat.promotion_id != ref.promotion_id or beat.serving != ref.id:
+        return _place(beat, Standing.WORKING, f"serves {_served(beat)}" + _because(beat))
+    if not beat.good:
+        return _place(beat, Standing.WORKING, "serves it, not probed yet" + _because(beat))
+    return _place(beat, Standing.READY, "serves it")
 
 
 # ---------------------------------------------------------------------- who and when
@@ -281,7 +300,7 @@ def hurried_instant(fleet: Fleet) -> float | None:
 
 def _two_polls(fleet: Fleet) -> float | None:
     beats = [sighting.beat for sighting in fleet.fresh()]
-    unknown = [item for item in fleet.unreadable if fleet.now - item.written_at < MISSED * HEARTBEAT_INTERVAL]
+    unknown = [item for item in fleet.unreadable if not fleet.silent(item)]
     if len(beats) + len(unknown) < 2:
         return None
     return 2 * max([beat.poll_interval for beat in beats] + [POLL_INTERVAL] * len(unknown))
@@ -356,12 +375,17 @@ def _verdict(
 
 
 def _members_without_heartbeat(fleet: Fleet, gate: Gate) -> list[Place]:
-    known = {sighting.beat.instance_id for sighting in fleet.sightings}
-    known |= {item.identity.rpartition(":")[2] for item in fleet.unreadable}  # as EC2 names them
+    known = {_instance_id(sighting.beat.identity, sighting.beat) for sighting in fleet.sightings}
+    known |= {_instance_id(item.identity) for item in fleet.unreadable}
     return [
         Place(member, Standing.MISSING, "is in the group and has no heartbeat")
         for member in sorted((gate.members or frozenset()) - known - gate.ignore)
     ]
+
+
+def _instance_id(identity: str, beat: Heartbeat | None = None) -> str:
+    """As the heartbeat tells, else as the identity on EC2 ends: `<role id>:<instance id>`."""
+    return (beat.instance_id if beat else "") or identity.rpartition(":")[2]
 
 
 def _place(beat: Heartbeat, standing: Standing, why: str = "", hint: str = "") -> Place:

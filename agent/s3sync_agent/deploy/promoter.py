@@ -43,6 +43,10 @@ class Show(Protocol):
         """How every instance stands now."""
 
 
+def _is_settled(verdict: Verdict) -> bool:
+    return verdict.passed or bool(verdict.ended_by)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a promotion is carried out. `timeout` seconds for the fleet to get ready; `take_back` what an
@@ -137,13 +141,14 @@ class Promoter:
         judge: Callable[[Fleet, Gate], Verdict],
         *,
         allowed: Callable[[Verdict], float],
+        until: Callable[[Verdict], bool] = _is_settled,
         still: Callable[[Pointer], bool],
         goes_on: str,
     ) -> Verdict:
-        """Look at pointer and fleet until the verdict passes or an instance ended it, at most `allowed`
-        seconds. `still` says whether a pointer that somebody wrote meanwhile is about the same; `goes_on` is
-        told to whoever interrupts. Raises PointerConflict, and StoreError when S3 does not answer for so
-        long.
+        """Look at pointer and fleet until the verdict is what is waited for: it passes, or an instance ended
+        it; at most `allowed` seconds. `still` says whether a pointer that somebody wrote meanwhile is about
+        the same; `goes_on` is told to whoever interrupts. Raises PointerConflict, and StoreError when S3
+        does not answer for so long.
         """
         began = self.clock.monotonic()
         verdict = Verdict(())
@@ -162,7 +167,7 @@ class Promoter:
                     cut_off = True
                 else:
                     self.show.look(doing, verdict)
-                    if verdict.ended_by or verdict.passed:
+                    if until(verdict):
                         return verdict
                 if self.clock.monotonic() - began >= allowed(verdict):
                     if failure is not None:
