@@ -15,6 +15,7 @@ from s3sync_agent.heartbeat import Heartbeat, parse_heartbeat
 from s3sync_agent.layout import parse_site
 from tests.agent_process import running
 from tests.integration.conftest import LiveSite
+from tests.metadata_service import metadata_service
 from tests.proxy import proxied
 from tests.servers import READABLE_BUCKET, READER, S3Server
 
@@ -216,3 +217,20 @@ def test_another_identity_takes_the_place_of_the_old_one(
         while heartbeats(moto_server, site.url):
             assert time.monotonic() < deadline
             time.sleep(0.05)  # as above
+
+
+def test_on_ec2_it_says_where_it_is_and_takes_its_heartbeat_with_it_when_it_is_terminated(
+    site: LiveSite, environ: dict[str, str], until: Until, moto_server: S3Server, tmp_path: Path
+) -> None:
+    site.release(ONE, "v1")
+    with metadata_service() as ec2:
+        with running(environ | ec2.environ, folder=tmp_path) as agent:
+            beat = until("i-1", lambda beat: beat.state == "steady")
+            assert (beat.instance_id, beat.zone) == ("i-0123", "eu-central-1a")
+            agent.stop()
+            assert heartbeats(moto_server, site.url)["i-1"].state == "stopped"
+        with running(environ | ec2.environ, folder=tmp_path) as agent:
+            until("i-1", lambda beat: beat.state == "steady")
+            ec2.terminate()
+            assert agent.stop() < 2
+            assert heartbeats(moto_server, site.url) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from s3sync_agent.errors import StoreDenied, StoreUnavailable
 from s3sync_agent.heartbeat import Heartbeat, parse_heartbeat
+from s3sync_agent.heartbeats import sender as sender_module
 from s3sync_agent.heartbeats.sender import Farewell, Heartbeats, Sender
 from s3sync_agent.layout import Site
 from s3sync_agent.pointer import format_time
@@ -191,6 +193,17 @@ def test_a_heartbeat_whose_answer_was_lost_is_written_again(scene: Scene) -> Non
     assert scene.bucket.count("put") == 2
 
 
+def test_nor_is_it_known_what_that_one_said(scene: Scene) -> None:
+    sender = scene.sender()
+    sender.turn()
+    scene.change(state="staging")
+    scene.bucket.lose_answer("put", NO_S3)
+    sender.turn()
+    scene.change(state="steady")
+    sender.turn()
+    assert scene.written().state == "steady"
+
+
 def test_a_status_that_cannot_be_read_is_a_failure_like_others(scene: Scene) -> None:
     sender = scene.sender()
 
@@ -334,17 +347,36 @@ def test_a_change_that_was_told_is_written(watched: Watched, scene: Scene) -> No
     assert len(scene.bucket.requests) == 3
 
 
-def test_a_burst_of_changes_is_one_heartbeat_that_says_how_it_ended(watched: Watched, scene: Scene) -> None:
+def test_a_burst_of_changes_is_one_heartbeat_that_says_how_it_ended(
+    watched: Watched, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "GATHER", 0.5)
     watched.apply()
     watched.requested(("put", KEY))
     for state in ("staging", "staged", "activating", "steady", "fallback"):
         scene.change(state=state)
         watched.heartbeats.told()
+        time.sleep(0.01)  # room for a writer that does not wait
     watched.requested(("put", KEY), ("put", KEY))
     watched.heartbeats._sender.end(Farewell.NOTHING)  # type: ignore[union-attr]  # it was applied
     watched.heartbeats._sender.join(WAIT)  # type: ignore[union-attr]
     assert len(scene.bucket.requests) == 2
     assert scene.written().state == "fallback"
+
+
+def test_who_has_nothing_to_tell_asks_nobody(watched: Watched, scene: Scene) -> None:
+    reads = 0
+
+    def read() -> Status:
+        nonlocal reads
+        reads += 1
+        return scene.status
+
+    watched.heartbeats.apply(scene.settings(), scene.bucket, read)
+    watched.requested(("put", KEY))
+    watched.heartbeats.told()
+    time.sleep(10 * sender_module.GATHER)
+    assert reads == 2
 
 
 def test_nobody_waits_for_an_s3_that_hangs(watched: Watched) -> None:

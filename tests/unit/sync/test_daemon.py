@@ -214,6 +214,33 @@ def test_other_settings_for_the_same_site_do_not_make_an_old_failure_new(
     assert not daemon._status().stale
 
 
+def test_a_change_of_the_status_is_told_to_the_fleet_and_an_idle_poll_is_not(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(daemon._heartbeats, "told", lambda: told.append("told"))
+    daemon._ticker.attempt()
+    assert told == ["told"]
+    daemon._ticker.attempt()
+    assert told == ["told"]
+
+
+def test_other_settings_are_told_to_the_fleet_also_those_that_could_not_be_taken(
+    daemon: Daemon, tmp_path: Path, overrides: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied: list[Settings] = []
+    monkeypatch.setattr(
+        daemon._heartbeats, "apply", lambda settings, _bucket, _read: applied.append(settings)
+    )
+    overrides["identity"] = "i-2"
+    daemon._read_settings()
+    (tmp_path / "file").touch()
+    overrides["run_dir"] = str(tmp_path / "file" / "run")
+    overrides["identity"] = "i-3"
+    daemon._read_settings()
+    assert [settings.identity for settings in applied] == ["i-2", "i-2"]
+
+
 def test_a_state_directory_that_cannot_be_read_does_not_end_the_loop(daemon: Daemon) -> None:
     releases = daemon._settings.state.releases
     releases.rmdir()
