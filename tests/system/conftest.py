@@ -24,7 +24,7 @@ from tests.system.site import EXAMPLE, Site
 
 WORK = Path("/var/tmp/s3sync-system")
 LOCK = Path("/run/s3sync-system.lock")
-TOOLS = ("debootstrap", "ip", "nsenter", "systemd-nspawn", "tar", "zstd")
+TOOLS = ("debootstrap", "haproxy", "ip", "nsenter", "systemd-nspawn", "tar", "zstd")
 # What promotions are waited for in tests.
 OFTEN = {"/etc/s3sync-agent/config.d/often.toml": "poll_interval = 1\n"}
 # The first run makes a Debian.
