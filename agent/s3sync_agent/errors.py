@@ -101,6 +101,10 @@ class UnsafePath(ReleaseError):
     """A path or version that must never reach a file system."""
 
 
+class HeartbeatInvalid(ReleaseError):
+    """What lies in an instance's place below `fleet/` is not a heartbeat of that instance."""
+
+
 class SignatureInvalid(ReleaseError):
     """A pointer is not signed by a configured key."""
 

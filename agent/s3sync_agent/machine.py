@@ -41,9 +41,9 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`want` should be served now; None when nothing can be named, and what is live stays. `stage` is
-    missing on disk, most urgent first. `activate` is `want` when it is on disk and not live, or the
-    baseline when nothing is live and `want` cannot be staged."""
+    """`want` should be served now; None when nothing can be named, or before the instant of a rollback,
+    and what is live stays. `stage` is missing on disk, most urgent first. `activate` is `want` when it is
+    on disk and not live, or the baseline when nothing is live and `want` cannot be staged."""
 
     want: ReleaseRef | None
     stage: tuple[ReleaseRef, ...]
@@ -76,6 +76,8 @@ def _due(view: View) -> Due | None:
     active = view.pointer.active
     if active.activate_at is None or not takes_active(view):
         return None
+    if view.live == active.id:  # it joined earlier: the instant is for those who join now
+        return None
     at = parse_time(active.activate_at)
     return Due(active, at) if view.now < at else None
 
@@ -83,7 +85,10 @@ def _due(view: View) -> Due | None:
 def _want(view: View, due: Due | None) -> ReleaseRef | None:
     if due is None and takes_active(view):
         return view.pointer.active
-    return _baseline(view)
+    baseline = _baseline(view)
+    if due is not None and baseline is not None and baseline.id == due.ref.id and view.live is not None:
+        return None  # a rollback: all leave what is live at one instant; who has nothing need not wait
+    return baseline
 
 
 def _baseline(view: View) -> ReleaseRef | None:

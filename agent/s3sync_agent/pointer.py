@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -46,6 +46,14 @@ class Rollout(msgspec.Struct, frozen=True):
     percent: Annotated[int, msgspec.Meta(ge=0, le=100)]
 
 
+class Freeze(msgspec.Struct, frozen=True, kw_only=True):
+    """Promotions are refused until somebody lifts it. Nothing for agents."""
+
+    reason: _Text
+    by: _Text = ""
+    at: str = ""
+
+
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One promotion that was meant for everyone."""
 
@@ -68,6 +76,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     baseline: ReleaseRef | None = None
     prepare: ReleaseRef | None = None
     rollout: Rollout | None = None
+    freeze: Freeze | None = None
     history: Annotated[tuple[HistoryEntry, ...], msgspec.Meta(max_length=HISTORY_LENGTH)] = ()
 
     def named(self) -> tuple[ReleaseRef, ...]:
@@ -191,6 +200,7 @@ def promoted(
         baseline=_baseline_after(before),
         prepare=None,
         rollout=None,
+        freeze=before.freeze if before else None,
         history=_recorded(before, ref, by=by, reason=reason, now=now),
     )
 
@@ -203,6 +213,87 @@ def rolled_back(before: Pointer, *, ref: ReleaseRef, by: str, reason: str, now: 
     """
     pointer = promoted(before, site=before.site, ref=ref, by=by, reason=reason, now=now)
     return msgspec.structs.replace(pointer, baseline=msgspec.structs.replace(ref, activate_at=None))
+
+
+def prepared(before: Pointer, *, ref: ReleaseRef, now: float) -> Pointer:
+    """The pointer that has everyone stage `ref`; nothing that is served changes."""
+    return _moved(before, now, prepare=msgspec.structs.replace(ref, activate_at=None))
+
+
+def activated(
+    before: Pointer,
+    *,
+    activate_at: float | None,
+    percent: int | None,
+    by: str,
+    reason: str,
+    now: float,
+) -> Pointer:
+    """The pointer that makes what was prepared active from `activate_at` (unix seconds) on, for everyone
+    (`percent` None) or a share. Only what is meant for everyone enters the history.
+
+    `before` has a `prepare`.
+    """
+    if before.prepare is None:
+        raise AssertionError("nothing is prepared")
+    ref = msgspec.structs.replace(before.prepare, activate_at=_moment(activate_at))
+    for_everyone = promoted(before, site=before.site, ref=ref, by=by, reason=reason, now=now)
+    if percent is None:
+        return for_everyone
+    return msgspec.structs.replace(for_everyone, rollout=Rollout(percent), history=before.history)
+
+
+def widened(
+    before: Pointer,
+    *,
+    activate_at: float | None,
+    percent: int | None,
+    by: str,
+    reason: str,
+    now: float,
+) -> Pointer:
+    """The pointer that has a larger share, or everyone (`percent` None), take `active`. Those who serve it
+    already keep it; `activate_at` is for those who join."""
+    ref = msgspec.structs.replace(before.active, activate_at=_moment(activate_at))
+    if percent is not None:
+        return _moved(before, now, active=ref, rollout=Rollout(percent))
+    history = _recorded(before, ref, by=by, reason=reason, now=now)
+    return _moved(before, now, active=ref, rollout=None, history=history)
+
+
+def aborted(before: Pointer, *, now: float) -> Pointer:
+    """The pointer that takes back what is under way: a `prepare`, or, without one, an `active` in favour of
+    the baseline, at once and under the id it was promoted with.
+
+    `before` has a `prepare` or a `baseline`. The baseline is its own then, as after a rollback: what is
+    being left must not be what a newcomer falls back on.
+    """
+    if before.prepare is not None:
+        return _moved(before, now, prepare=None)
+    if before.baseline is None:
+        raise AssertionError("there is no baseline to go back to")
+    left = before.active.promotion_id
+    history = tuple(entry for entry in before.history if entry.promotion_id != left)
+    return _moved(before, now, active=before.baseline, rollout=None, history=history)
+
+
+def frozen(before: Pointer, *, reason: str, by: str, now: float) -> Pointer:
+    """The pointer that says why nothing may be promoted for now."""
+    freeze = Freeze(reason=reason[:512], by=by[:512], at=format_time(now))
+    return _moved(before, now, freeze=freeze)
+
+
+def unfrozen(before: Pointer, *, now: float) -> Pointer:
+    return _moved(before, now, freeze=None)
+
+
+def _moved(before: Pointer, now: float, **changes: Any) -> Pointer:
+    """The next pointer after `before`."""
+    return msgspec.structs.replace(before, sequence=next_sequence(before.sequence, now), **changes)
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else format_time(seconds)
 
 
 def _baseline_after(before: Pointer | None) -> ReleaseRef | None:

@@ -60,10 +60,21 @@ def test_before_its_time_or_outside_the_rollout_the_baseline_is_wanted(view: Vie
     early = active.activate_at is not None and view.now < parse_time(active.activate_at)
     meant = takes_active(view.pointer, identity=view.identity, canary=view.canary)
     want = decide(view).want
-    if early or not meant or active.promotion_id in view.denied:
+    joined = meant and view.live == active.id
+    if (early and not joined) or not meant or active.promotion_id in view.denied:
         assert want in (None, view.pointer.baseline)
     else:
         assert want == active
+
+
+@given(views())
+def test_who_serves_the_active_release_keeps_it_whatever_its_instant(view: View) -> None:
+    serving = replace(view, live=view.pointer.active.id)
+    if view.pointer.active.promotion_id not in view.denied and takes_active(
+        view.pointer, identity=view.identity, canary=view.canary
+    ):
+        decision = decide(serving)
+        assert (decision.want, decision.activate, decision.due) == (view.pointer.active, None, None)
 
 
 @given(views())

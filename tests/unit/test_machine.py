@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from s3sync_agent.machine import TRANSITIONS, Decision, IllegalStep, State, Step, View, advance, decide
-from s3sync_agent.pointer import Pointer, ReleaseRef, Rollout, format_time
+from s3sync_agent.pointer import Pointer, ReleaseRef, Rollout, format_time, rolled_back
 from tests.releases import NOON, pointer_after, reference
 
 A, B, C = (reference(version, promotion=number) for number, version in enumerate("ABC"))
@@ -69,6 +69,33 @@ def test_at_its_instant_it_is_activated() -> None:
     pointer = at_a_moment(pointer_after("A", "B"), NOON + 10)
     assert decision(pointer, A, B, live=A, now=NOON + 9.999).activate is None
     assert decision(pointer, A, B, live=A, now=NOON + 10).activate == pointer.active
+
+
+def test_who_took_a_release_earlier_keeps_it_when_the_rollout_widens_at_an_instant() -> None:
+    wider = msgspec.structs.replace(at_a_moment(pointer_after("A", "B"), NOON + 10), rollout=Rollout(100))
+    joined = decision(wider, A, B, live=B)
+    assert (joined.want, joined.activate, joined.due) == (wider.active, None, None)
+
+
+def rollback_to_a() -> Pointer:
+    left = pointer_after("A", "B")
+    return at_a_moment(
+        rolled_back(left, ref=reference("A", promotion=9), by="somebody", reason="", now=NOON), NOON + 10
+    )
+
+
+def test_before_the_instant_of_a_rollback_what_is_left_stays() -> None:
+    waiting = decision(rollback_to_a(), A, B, live=B)
+    assert (waiting.want, waiting.activate) == (None, None)
+    assert waiting.due is not None
+    assert decision(rollback_to_a(), A, B, live=B, now=NOON + 10).activate == rollback_to_a().active
+
+
+def test_a_newcomer_never_serves_what_a_rollback_leaves() -> None:
+    newcomer = decision(rollback_to_a(), A, live=None)
+    assert newcomer.want is not None
+    assert newcomer.activate is not None
+    assert newcomer.activate.id == A.id
 
 
 def test_a_newcomer_before_the_instant_stages_the_baseline_first() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -10,14 +12,20 @@ from s3sync_agent.pointer import (
     Pointer,
     ReleaseRef,
     Rollout,
+    aborted,
+    activated,
     encode_pointer,
     format_time,
+    frozen,
     next_sequence,
     parse_pointer,
     parse_time,
+    prepared,
     promoted,
     rollback_target,
     rolled_back,
+    unfrozen,
+    widened,
 )
 from tests.releases import NOON, SITE, pointer_after, reference
 
@@ -241,3 +249,67 @@ def test_times_are_rfc_3339_in_utc_with_milliseconds() -> None:
 def test_a_release_is_known_on_disk_by_version_and_digest() -> None:
     ref = ReleaseRef(version="v1", manifest_sha256="ab" * 32, manifest_size=1, promotion_id="p" * 8)
     assert ref.id == "v1-abababababab"
+
+
+# ----------------------------------------------------------------- a promotion's course
+
+BY: dict[str, Any] = {"by": "somebody", "reason": "", "now": NOON}
+B = reference("B", promotion=5)
+
+
+def prepared_b() -> Pointer:
+    return prepared(pointer_after("A"), ref=B, now=NOON)
+
+
+def test_preparing_changes_nothing_that_is_served() -> None:
+    before = pointer_after("A")
+    after = prepared_b()
+    assert after.prepare == B
+    assert (after.active, after.baseline, after.history) == (before.active, before.baseline, before.history)
+    assert after.sequence > before.sequence
+
+
+def test_what_was_prepared_becomes_active_under_its_id_at_its_instant() -> None:
+    after = activated(prepared_b(), activate_at=NOON + 10, percent=None, **BY)
+    assert (after.active.promotion_id, after.active.activate_at) == (B.promotion_id, format_time(NOON + 10))
+    assert (after.prepare, after.rollout) == (None, None)
+    assert after.baseline is not None
+    assert after.baseline.version == "A"
+    assert [entry.version for entry in after.history] == ["B", "A"]
+
+
+def test_what_only_some_have_is_no_history_until_all_have_it() -> None:
+    canary = activated(prepared_b(), activate_at=NOON + 10, percent=10, **BY)
+    assert canary.rollout == Rollout(10)
+    assert [entry.version for entry in canary.history] == ["A"]
+    half = widened(canary, activate_at=NOON + 20, percent=50, **BY)
+    assert (half.rollout, half.baseline, half.history) == (Rollout(50), canary.baseline, canary.history)
+    everyone = widened(half, activate_at=NOON + 30, percent=None, **BY)
+    assert everyone.rollout is None
+    assert everyone.active.promotion_id == B.promotion_id
+    assert [entry.version for entry in everyone.history] == ["B", "A"]
+
+
+def test_an_abort_takes_back_what_is_prepared() -> None:
+    after = aborted(prepared_b(), now=NOON)
+    assert after == msgspec.structs.replace(pointer_after("A"), sequence=after.sequence)
+
+
+@pytest.mark.parametrize("percent", [None, 10])
+def test_an_abort_after_activation_goes_back_to_the_baseline_under_its_own_id(percent: int | None) -> None:
+    before = pointer_after("A")
+    active = activated(prepared_b(), activate_at=NOON + 10, percent=percent, **BY)
+    after = aborted(active, now=NOON)
+    assert after.active == after.baseline == before.active
+    assert (after.rollout, after.prepare, after.history) == (None, None, before.history)
+    assert after.sequence > active.sequence
+
+
+def test_a_freeze_changes_nothing_else_and_outlives_a_rollback() -> None:
+    before = pointer_after("A", "B")
+    after = frozen(before, reason="audit", by="somebody", now=NOON)
+    assert after.freeze is not None
+    assert after.freeze.reason == "audit"
+    assert rolled_back_once(after, promotion=7).freeze == after.freeze
+    lifted = unfrozen(after, now=NOON)
+    assert lifted == msgspec.structs.replace(before, sequence=lifted.sequence)
