@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
 @dataclass(slots=True)
 class Audience:
-    """Grows while it watches. Instances are called as their machines are."""
+    """Grows while it watches. Instances are called by their address."""
 
     scenario: str
     answers: list[Answer] = field(default_factory=list)

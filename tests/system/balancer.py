@@ -28,6 +28,8 @@ PORT = 80
 READY_SECONDS = 10.0
 SERVED_BY = "x-served-by"  # the header that names the instance
 _BACKEND = "instances"
+_SLOT = "slot"
+_SLOTS = 40  # targets that there ever can be
 
 _CONFIGURATION = """\
 global
@@ -46,10 +48,12 @@ frontend visitors
   bind {address}:{port}
   default_backend {backend}
 backend {backend}
-  balance roundrobin
+  balance random(1)
   option httpchk GET {path}
   http-check expect status {status}
-  http-response set-header {served_by} %s
+  http-response set-header {served_by} %si
+  default-server check inter {interval}ms rise {rise} fall {fall}
+  server-template {slot} 1-{slots} 0.0.0.0:80 disabled
 """
 
 
@@ -81,64 +85,66 @@ class TargetGroup:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Balancer:
-    """Its targets are called as their machines are."""
+    """Its targets are called by their address. A slot is used once, so that what haproxy counts of it is
+    one target's."""
 
     group: TargetGroup
     _socket: Path
+    _slots: dict[str, str] = field(default_factory=dict)
     _left: dict[str, int] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
         return HUB_ADDRESS
 
-    def register(self, name: str, address: str) -> None:
+    def register(self, target: str) -> None:
         """It gets visitors when it has been found healthy, and not before."""
-        check = (
-            f"check inter {self.group.interval / FASTER * 1000:.0f}"
-            f" rise {self.group.healthy} fall {self.group.unhealthy}"
-        )
-        self._tell(f"add server {_BACKEND}/{name} {address}:80 {check}", said="New server registered.")
+        slot = f"{_SLOT}{len(self._slots) + 1}"
+        self._tell(f"set server {_BACKEND}/{slot} addr {target} port 80")
         # Drained first, because whatever leaves maintenance counts as healthy.
         for step in ("state drain", "health down", "state ready"):
-            self._tell(f"set server {_BACKEND}/{name} {step}")
-        self._tell(f"enable health {_BACKEND}/{name}")
+            self._tell(f"set server {_BACKEND}/{slot} {step}")
+        self._slots[target] = slot
 
-    def deregister(self, name: str) -> None:
+    def deregister(self, target: str) -> None:
         """No new visitors, and an end when those that it has are served, or have had their time."""
-        self._left[name] = self.unhealthy()[name]
-        self._tell(f"set server {_BACKEND}/{name} state drain")
+        slot = self._slots[target]
+        self._left[target] = self.unhealthy()[target]
+        self._tell(f"set server {_BACKEND}/{slot} state drain")
         deadline = time.monotonic() + self.group.draining / FASTER
-        while int(self._targets()[name]["scur"]) and time.monotonic() < deadline:
+        while int(self._targets()[target]["scur"]) and time.monotonic() < deadline:
             time.sleep(0.02)
-        self._tell(f"set server {_BACKEND}/{name} state maint")
-        self._tell(f"shutdown sessions server {_BACKEND}/{name}")
-        self._tell(f"del server {_BACKEND}/{name}", said="Server deleted.")
+        self._tell(f"set server {_BACKEND}/{slot} state maint")
+        self._tell(f"shutdown sessions server {_BACKEND}/{slot}")
 
     def healthy(self) -> set[str]:
         """The targets that get visitors."""
-        return {name for name, row in self._targets().items() if row["status"].startswith("UP")}
+        return {target for target, row in self._targets().items() if row["status"].startswith("UP")}
 
     def unhealthy(self) -> Mapping[str, int]:
         """How often each target became unhealthy that was healthy before, also of those that have left."""
-        # Once for each it was told by `register`.
-        here = {name: int(row["chkdown"]) for name, row in self._targets().items()}
-        return {**self._left, **here}
+        # Once more for each: `register` has said so itself.
+        return {
+            target: self._left.get(target, int(row["chkdown"]) - 1)
+            for target, row in self._targets().items()
+        }
 
     def _targets(self) -> dict[str, dict[str, str]]:
-        """What `show stat` knows of each."""
+        """What `show stat` knows of each that was ever registered."""
         lines = self._tell(f"show stat {_BACKEND} 4 -1").removeprefix("# ").splitlines()
-        return {row["svname"]: row for row in csv.DictReader(lines)}
+        rows = {row["svname"]: row for row in csv.DictReader(lines)}
+        return {target: rows[slot] for target, slot in self._slots.items()}
 
-    def _tell(self, command: str, *, said: str = "") -> str:
-        """Its answer. An answer to a change, other than what is `said`, is a complaint."""
+    def _tell(self, command: str) -> str:
+        """Its answer. An answer to a change is a complaint, but for that of a new address."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(10)
             connection.connect(str(self._socket))
             connection.sendall(f"{command}\n".encode())
             answer = connection.makefile().read().strip()
-        if not command.startswith("show ") and answer != said:
+        if answer and not command.startswith("show ") and not answer.startswith("IP changed"):
             raise RuntimeError(f"haproxy: {command}: {answer}")
         return answer
 
@@ -153,6 +159,11 @@ def balancing(hub: Hub, directory: Path) -> Iterator[Balancer]:
         _CONFIGURATION.format(
             socket=control,
             timeout=round(group.timeout / FASTER * 1000),
+            interval=round(group.interval / FASTER * 1000),
+            rise=group.healthy,
+            fall=group.unhealthy,
+            slot=_SLOT,
+            slots=_SLOTS,
             address=HUB_ADDRESS,
             port=PORT,
             backend=_BACKEND,

@@ -29,22 +29,22 @@ class Group:
         launched = []
         for _ in range(count):
             machine = self.fleet.launch(user_data=self.user_data, files=self.files)
-            self.balancer.register(machine.name, machine.address)
+            self.balancer.register(machine.address)
             launched.append(machine)
         self.machines += launched
         return launched
 
     def await_healthy(self) -> float:
         """Until the balancer sends visitors to all; the seconds that took."""
-        names = {machine.name for machine in self.machines}
+        addresses = {machine.address for machine in self.machines}
         return self.machines[0].wait_until(
-            lambda: names <= self.balancer.healthy(), "for good health of all", seconds=HEALTHY_SECONDS
+            lambda: addresses <= self.balancer.healthy(), "for good health of all", seconds=HEALTHY_SECONDS
         )
 
     def terminate(self, machine: Machine) -> None:
         """As a scale-in does it: no more visitors, the announcement, the end."""
         self.machines.remove(machine)
-        self.balancer.deregister(machine.name)
+        self.balancer.deregister(machine.address)
         self.fleet.metadata.lifecycle[machine.address] = "Terminated"
         machine.stop()
 

@@ -50,7 +50,12 @@ def test_all_serve(group: Group, shop: Site, hub: Hub) -> None:
         t=time.monotonic()
         time.sleep(2)
         shop.promote("v2")
-        group.machines[0].wait_until(lambda: len(seen.first_seen("v2")) == 3, "for v2")
+        try:
+            group.machines[0].wait_until(lambda: len(seen.first_seen("v2")) == 3, "for v2", seconds=8)
+        except AssertionError:
+            print(seen.first_seen("v2"), seen.last_seen("v1"), group.balancer._targets())
+            for m in group.machines: print(m.journal("s3sync-agent")[-1500:])
+            raise
         print(group.balancer.unhealthy(), seen.first_seen("v2"), seen.last_seen("v1"))
         new = group.scale_out(1)
         print(group.balancer.healthy(), group.balancer.unhealthy())
@@ -62,6 +67,6 @@ def test_all_serve(group: Group, shop: Site, hub: Hub) -> None:
         group.lose(group.machines[0])
         time.sleep(3)
         print(group.balancer.unhealthy(), group.balancer.healthy())
-        print(seen.served_by(new[0].name), seen.total/(time.monotonic()-t), time.process_time())
+        print(seen.served_by(new[0].address), seen.total/(time.monotonic()-t), time.process_time())
     assert seen.not_200 == []
     assert seen.mixtures == []
