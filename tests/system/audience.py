@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -85,10 +85,10 @@ class Audience:
 
 
 @contextmanager
-def watching(hub: Hub, address: str, contents: Iterable[Content], scenario: str) -> Iterator[Audience]:
-    """An audience, until the context ends; then a line says what it got. It knows these `contents`."""
+def watching(hub: Hub, address: str, known: Mapping[str, Content], scenario: str) -> Iterator[Audience]:
+    """An audience, until the context ends; then a line says what it got. `known` is every content that it
+    may get, by version."""
     audience, enough = Audience(scenario), Event()
-    known = {each.version: each for each in contents}
     visitors = [
         hub.submit(_visitor, address, known, audience.answers, enough, number * VISIT_SECONDS / VISITORS)
         for number in range(VISITORS)
@@ -116,17 +116,13 @@ def _visitor(
         connection.close()
 
 
-def _load(
-    connection: HTTPConnection, page: str, known: Mapping[str, Content], answers: list[Answer]
-) -> None:
+def _load(connection: HTTPConnection, page: str, known: Mapping[str, Content], answers: list[Answer]) -> None:
     """A page and then its assets, as a browser does."""
     for asset in assets_of(_get(connection, page, known, answers)):
         _get(connection, asset, known, answers)
 
 
-def _get(
-    connection: HTTPConnection, path: str, known: Mapping[str, Content], answers: list[Answer]
-) -> bytes:
+def _get(connection: HTTPConnection, path: str, known: Mapping[str, Content], answers: list[Answer]) -> bytes:
     began = time.time()
     try:
         answer = ask(connection, path)
@@ -155,5 +151,7 @@ def _mixture(path: str, status: int, body: bytes, release: str, known: Mapping[s
         return "" if status != 200 or belongs(path, body) else f"{path} has bytes of another name"
     if not release:
         return "" if status != 200 else f"a page of no release: {body[:80]!r}"
-    whole = known[release].files.get(PAGES[path] if status == 200 else NOT_FOUND) if release in known else None
+    whole = (
+        known[release].files.get(PAGES[path] if status == 200 else NOT_FOUND) if release in known else None
+    )
     return "" if whole == body else f"a page of {release} with other bytes than that one's"

@@ -127,8 +127,7 @@ class Balancer:
         """How often each target became unhealthy that was healthy before, also of those that have left."""
         # Once more for each: `register` has said so itself.
         return {
-            target: self._left.get(target, int(row["chkdown"]) - 1)
-            for target, row in self._targets().items()
+            target: self._left.get(target, int(row["chkdown"]) - 1) for target, row in self._targets().items()
         }
 
     def _targets(self) -> dict[str, dict[str, str]]:

@@ -192,6 +192,19 @@ def put(key: str, body: bytes) -> None:
         client.put_object(Bucket=BUCKET, Key=key, Body=body)
 
 
+def get(key: str) -> bytes:
+    """As CI; to be called in the hub."""
+    with closing(_client()) as client:
+        return client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+def keys(prefix: str) -> list[str]:
+    """As CI; to be called in the hub."""
+    with closing(_client()) as client:
+        found = client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        return [each["Key"] for each in found.get("Contents", [])]
+
+
 def _client() -> S3Client:
     import boto3
     from botocore.config import Config

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
 
+from s3sync_agent.heartbeat import Heartbeat, parse_heartbeat
+from s3sync_agent.pointer import Pointer, parse_pointer
 from tests.agent_process import COMMANDS, minimal
 from tests.servers import REGION
 from tests.system import s3
@@ -51,6 +53,23 @@ class Site:
         )
         command = self.hub.command(str(COMMANDS / "s3sync"), *arguments)
         return subprocess.Popen(command, env=environ, stdout=PIPE, stderr=PIPE, text=True)
+
+    def pointer(self) -> Pointer:
+        """As it is now, read without the code under test's way to S3."""
+        return parse_pointer(self.hub.call(s3.get, f"{self._prefix}/current/.s3sync/pointer.json")).pointer
+
+    def heartbeats(self) -> dict[str, Heartbeat]:
+        """By identity."""
+        folder = f"{self._prefix}/fleet/"
+        found = {
+            key.removeprefix(folder).removesuffix(".json"): self.hub.call(s3.get, key)
+            for key in self.hub.call(s3.keys, folder)
+        }
+        return {identity: parse_heartbeat(raw, identity=identity) for identity, raw in found.items()}
+
+    @property
+    def _prefix(self) -> str:
+        return self.url.removeprefix(f"s3://{s3.BUCKET}/")
 
     def publish(self, folder: Path, version: str) -> None:
         self.s3sync("publish", str(folder), "--version", version)
