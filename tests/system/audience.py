@@ -42,10 +42,12 @@ class Answer(NamedTuple):
 
 @dataclass(slots=True)
 class Audience:
-    """Grows while it watches. Instances are called by their address."""
+    """Grows while it watches. Instances are called by their address. `unhealthy` are those that became so,
+    known at the end."""
 
     scenario: str
     answers: list[Answer] = field(default_factory=list)
+    unhealthy: set[str] = field(default_factory=set)
 
     @property
     def total(self) -> int:
@@ -58,6 +60,11 @@ class Audience:
     @property
     def mixtures(self) -> list[Answer]:
         return [each for each in self.answers if each.mixture]
+
+    def assert_content(self, *, but: frozenset[str] | set[str] = frozenset()) -> None:
+        """All answers were right, and no instance became unhealthy `but` for these."""
+        assert (self.not_200, self.mixtures) == ([], [])
+        assert self.unhealthy == but
 
     def first_seen(self, release: str) -> dict[str, float]:
         """By instance: when its first page of this release had come."""
@@ -151,7 +158,6 @@ def _mixture(path: str, status: int, body: bytes, release: str, known: Mapping[s
         return "" if status != 200 or belongs(path, body) else f"{path} has bytes of another name"
     if not release:
         return "" if status != 200 else f"a page of no release: {body[:80]!r}"
-    whole = (
-        known[release].files.get(PAGES[path] if status == 200 else NOT_FOUND) if release in known else None
-    )
+    file = PAGES[path] if status == 200 else NOT_FOUND
+    whole = known[release].files.get(file) if release in known else None
     return "" if whole == body else f"a page of {release} with other bytes than that one's"

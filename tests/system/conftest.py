@@ -141,7 +141,8 @@ def site(
 
 def _site_name(request: pytest.FixtureRequest) -> str:
     """A module has a site of its own."""
-    return request.module.__name__.rpartition(".")[2].replace("_", "-")
+    name: str = request.module.__name__
+    return name.rpartition(".")[2].replace("_", "-")
 
 
 @pytest.fixture(scope="module")

@@ -54,8 +54,11 @@ class Shop:
     @contextmanager
     def audience(self, scenario: str) -> Iterator[Audience]:
         balancer = self.group.balancer
+        before = balancer.unhealthy()
         with watching(self.site.hub, balancer.address, self.contents, scenario) as audience:
             yield audience
+        after = balancer.unhealthy()
+        audience.unhealthy = {target for target in after if after[target] > before.get(target, 0)}
 
     def all_show(self, audience: Audience, version: str) -> bool:
         return {machine.address for machine in self.machines} <= audience.first_seen(version).keys()
