@@ -11,7 +11,7 @@ import math
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -47,6 +47,8 @@ STOP_WITHIN = 1.5
 READY_WITHIN = 10.0
 # While a job runs, how often to look whether it has found an activation that lies ahead, and to tell.
 LOOK_AHEAD = 1.0
+# How long before an instant all is done that can be, and the site is asked how it answers; seconds.
+ARM_BEFORE = 1.0
 # Changes come in bursts; look when it has been quiet for so long.
 QUIET = 0.2
 QUIET_AT_MOST = 2.0
@@ -61,6 +63,7 @@ class Wake(Enum):
     RELOAD = auto()
     SYNC_NOW = auto()
     JOB_DONE = auto()
+    PROVED = auto()
     TOUCHED = auto()
     OVERFLOWED = auto()
 
@@ -92,7 +95,9 @@ class Daemon:
         self._clock = clock
         self._notifier = notifier
         self._queue: SimpleQueue[Message] = SimpleQueue()
-        self._worker = Worker(clock, lambda result: self._put(Wake.JOB_DONE, result))
+        self._worker = Worker("worker", clock, lambda result: self._put(Wake.JOB_DONE, result))
+        # Asks nginx before and after an instant, whatever the worker is doing.
+        self._prober = Worker("prober", clock, lambda _: self._put(Wake.PROVED))
         self._watcher = Watcher(
             lambda _root, path: self._put(Wake.TOUCHED, path), lambda: self._put(Wake.OVERFLOWED)
         )
@@ -126,6 +131,7 @@ class Daemon:
         self._sync = Sync(self._instance)
         self._ticker = Ticker(self._instance, self._sync, random.random, course)
         self._due: Due | None = None
+        self._armed = False
         self._settled_on: str | None = None
         self._poll_at = self._clock.monotonic()
         self._scrub_at = self._poll_at + settings.scrub_interval
@@ -148,6 +154,7 @@ class Daemon:
         self._start()
         self._install_signals({signal.SIGTERM: Wake.STOP, signal.SIGINT: Wake.STOP})
         self._worker.start()
+        self._prober.start()
         self._exporters.apply(self._settings)
         self._watch_config()
         while True:
@@ -205,7 +212,7 @@ class Daemon:
             deadlines += [self._look_at] if self._look_at is not None else []
         due = self._due_in()
         if due is not None:
-            deadlines.append(now + due)
+            deadlines.append(now + (due if self._armed else due - ARM_BEFORE))
         return deadlines
 
     def _due_in(self) -> float | None:
@@ -218,6 +225,8 @@ class Daemon:
                 if isinstance(message.detail, Attempt):
                     self._note_attempt(message.detail)
                 self._give_memory_back(message.detail)
+            case Wake.PROVED:
+                self._tell()
             case Wake.RELOAD:
                 self._reload = True
             case Wake.SYNC_NOW:
@@ -233,7 +242,7 @@ class Daemon:
                 raise AssertionError("handled by the loop")
 
     def _note_attempt(self, attempt: Attempt) -> None:
-        self._due = self._next_due()
+        self._await(self._next_due())
         self._poll_at = self._clock.monotonic() + attempt.next_in
         self._watch_served()
         self._be_ready()
@@ -275,12 +284,20 @@ class Daemon:
         kept all the same, and whoever asks is told; once a second, for staging brings a message for each
         asset."""
         if self._worker.busy:
-            self._due = self._next_due() or self._due
+            self._await(self._next_due() or self._due)
             now = self._clock.monotonic()
             if now - max(self._worker.given_at, self._looked_at) >= LOOK_AHEAD:
-                self._looked_at = now
-                with contextlib.suppress(OSError):  # as in _next_due
-                    self._ticker.look()
+                self._tell()
+
+    def _tell(self) -> None:
+        self._looked_at = self._clock.monotonic()
+        with contextlib.suppress(OSError):  # as in _next_due
+            self._ticker.look()
+
+    def _await(self, due: Due | None) -> None:
+        """Another instant has to be armed anew."""
+        self._armed = self._armed and due == self._due
+        self._due = due
 
     def _next_due(self) -> Due | None:
         """The loop outlives a state directory that cannot be read; the tick, which meets the same, tells."""
@@ -292,11 +309,30 @@ class Daemon:
     def _activate_due(self) -> None:
         """The instant has come: swap now, whatever the worker is doing, then look at everything again."""
         wait = self._due_in()
-        if self._due is None or wait is None or wait > 0:
+        if self._due is None or wait is None:
             return
-        due, self._due = self._due, None
-        try:
+        if wait > 0:
+            self._arm(self._due, wait)
+            return
+        due, self._due, self._armed = self._due, None, False
+        with self._telling_failure(due):
             self._sync.activate_due()
+        self._prober.give(self._guarded(self._sync.prove_due))
+        self._sync_now = True
+
+    def _arm(self, due: Due, wait: float) -> None:
+        """Everything slow happens before the instant."""
+        if wait > ARM_BEFORE or self._armed:
+            return
+        self._armed = True
+        with self._telling_failure(due):
+            self._sync.arm_due(due)
+        self._prober.give(self._guarded(self._sync.look_before_due))
+
+    @contextlib.contextmanager
+    def _telling_failure(self, due: Due) -> Iterator[None]:
+        try:
+            yield
         except (S3SyncError, OSError) as error:
             self._reporter.event(
                 "activate.failed",
@@ -305,7 +341,6 @@ class Daemon:
                 message=str(error),
                 hint=error.hint if isinstance(error, S3SyncError) else "",
             )
-        self._sync_now = True
 
     def _give_work(self) -> None:
         """Give an idle worker the most urgent job that is due."""
@@ -428,6 +463,7 @@ class Daemon:
         self._notifier.send("STOPPING=1")
         self._watcher.stop()
         self._config_watcher.stop()
+        self._prober.stop(0.0)
         stopped = self._worker.stop(STOP_WITHIN)
         self._exporters.stop(STOP_METRICS_WITHIN)
         self._reporter.event("agent.stopped", live=self._instance.webroot.live() or "")

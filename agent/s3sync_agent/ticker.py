@@ -16,9 +16,10 @@ from s3sync_agent.errors import PointerLost, S3SyncError, StoreError
 from s3sync_agent.heal import check_everything
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.machine import State
+from s3sync_agent.outcome import Outcome
 from s3sync_agent.pointer import format_time
 from s3sync_agent.report import Problem, Status, set_healthy
-from s3sync_agent.sync import Outcome, Sync
+from s3sync_agent.sync import Sync
 from s3sync_agent.webroot import disk_errors
 
 BACKOFF_LIMIT = 60.0
@@ -261,6 +262,12 @@ class Ticker:
             return outcome.held
         if outcome.look_again is not None:
             return "current/ has not settled yet"
+        unproved = self._sync.unproved()
+        if unproved:
+            return unproved
+        denial = self._instance.denial()
+        if denial is not None:
+            return f"it denies promotion {denial.promotion_id}: {denial.reason}"
         due = self._sync.next_due()
         return f"{due.ref.version} goes live at {format_time(due.at)}" if due else ""
 

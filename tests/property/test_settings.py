@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s3sync_agent.errors import ConfigError
-from s3sync_agent.settings import FIELDS, REQUIRED, Field, load
+from s3sync_agent.fields import FIELDS, REQUIRED, Field
+from s3sync_agent.settings import load
 
 values = st.one_of(
     st.none(),
@@ -81,4 +82,6 @@ def test_any_file_is_read_or_refused_by_name(tmp_path: Path, raw: bytes) -> None
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
 def test_every_default_is_a_value_the_setting_takes(field: Field) -> None:
     if field.default is not REQUIRED and field.default is not None:
-        assert field.parse(str(field.default)) == field.default
+        default = field.default
+        text = ",".join(default) if isinstance(default, tuple) else str(default)
+        assert field.parse(text) == default

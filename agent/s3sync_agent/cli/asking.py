@@ -13,8 +13,9 @@ import msgspec
 from s3sync_agent import drift, layout
 from s3sync_agent.counts import Counts
 from s3sync_agent.errors import ConfigError, DriftFound
+from s3sync_agent.fields import FIELDS
 from s3sync_agent.report import Status, read_status
-from s3sync_agent.settings import FIELDS, config_files, load
+from s3sync_agent.settings import config_files, load
 from s3sync_agent.webroot import Webroot
 
 
@@ -137,4 +138,8 @@ def check_config(config: Path | None) -> None:
 def _shown(value: object) -> str:
     if isinstance(value, layout.Site):
         return f'"{value.url}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
     return f"{value:g}" if isinstance(value, int | float) else f'"{value}"'

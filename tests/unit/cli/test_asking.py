@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from s3sync_agent.cli.agent import main
 from s3sync_agent.cli.asking import describe
 from s3sync_agent.counts import Counts
-from s3sync_agent.settings import FIELDS, REQUIRED
+from s3sync_agent.fields import FIELDS, REQUIRED
 from tests.releases import NOON
 from tests.statuses import STATUS
 
