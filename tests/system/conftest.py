@@ -31,6 +31,12 @@ TOOLS = ("debootstrap", "haproxy", "ip", "nsenter", "systemd-nspawn", "tar", "zs
 # What promotions are waited for in tests.
 OFTEN = {"/etc/s3sync-agent/config.d/often.toml": "poll_interval = 1\n"}
 HEARTBEAT_INTERVAL = 5
+# Of the instances of a fleet: what a visitor loads is probed.
+SETTINGS = f"""\
+poll_interval = {{poll_interval}}
+heartbeat_interval = {HEARTBEAT_INTERVAL}
+probe_paths = ["/", "/about/"]
+"""
 NEWER = "9.9.9"
 ROLE_ID = "AROAEXAMPLEEXAMPLEXXX"
 # The first run makes a Debian.
@@ -171,12 +177,12 @@ def shop(
     they poll: `POLL_INTERVAL`."""
     folder = tmp_path_factory.mktemp("releases")
     site = Site(f"s3://{s3.BUCKET}/{_site_name(request)}", folder, fleet.hub)
-    settings = f"poll_interval = {request.module.POLL_INTERVAL}\nheartbeat_interval = {HEARTBEAT_INTERVAL}\n"
+    settings = SETTINGS.format(poll_interval=request.module.POLL_INTERVAL)
     user_data = site.user_data(bundle, role_id=ROLE_ID)
     group = Group(fleet, balancer, user_data, ROLE_ID, {"/etc/s3sync-agent/config.d/often.toml": settings})
     shop = Shop(site, folder, group)
     shop.publish("v1")
-    shop.promote("v1")
+    shop.promote("v1", "--now")
     group.scale_out(3)
     print(f"\nthree instances in service after {group.await_healthy():.1f} s")
     return shop

@@ -12,7 +12,7 @@ import pytest
 
 from s3sync_agent.heartbeat import MISSED
 from s3sync_agent.pointer import parse_time
-from tests.system.agent import AGENT, COMMAND, events, held, live, main_pid, status
+from tests.system.agent import AGENT, COMMAND, STATE, events, held, live, main_pid, status
 from tests.system.conftest import HEARTBEAT_INTERVAL, NEWER
 from tests.system.machine import Machine
 from tests.system.s3 import S3
@@ -49,6 +49,22 @@ def instant(shop: Shop) -> float:
     active = shop.site.pointer().active
     assert active.activate_at is not None
     return parse_time(active.activate_at)
+
+
+# ------------------------------------------------------------------------------ audience
+
+
+def test_the_audience_sees_what_does_not_belong_together(at_rest: Shop) -> None:
+    """Somebody changes what is served; held, the agent does not put it right at once."""
+    shop, meddled = at_rest, at_rest.machines[0]
+    with shop.audience("a page and a script that somebody changed") as seen:
+        with held(meddled):
+            meddled.run(f"cd {STATE}/live && echo x | tee -a index.html assets/app.*")
+            shop.until(lambda: len({each.path for each in seen.mixtures}) == 2, "for both to be seen")
+        shop.until(
+            lambda: "x" not in meddled.run(f"tail -qn 1 {STATE}/live/index.html").stdout, "to be healed"
+        )
+    assert {each.instance for each in seen.mixtures} == {meddled.address}
 
 
 # ----------------------------------------------------------------------------- together
@@ -153,11 +169,11 @@ def listed(shop: Shop) -> dict[str, dict[str, Any]]:
 
 def test_a_bad_release_takes_itself_back_and_does_not_come_again(at_rest: Shop) -> None:
     shop = at_rest
-    shop.publish("bad", without=("index.html",))
+    shop.publish("bad", without=("about/index.html",))
     shop.publish("mended")
     before = shop.site.pointer().active
     with shop.audience("4, a bad release") as seen:
-        code, _, said = shop.site.attempt("promote", "bad", "--force")
+        code, _, said = shop.site.attempt("promote", "bad")
         shop.until(lambda: serving(shop) == {before.version}, "for the release before")
     assert code == FLEET_NOT_TAKEN, said
     print(said.strip())
@@ -166,7 +182,7 @@ def test_a_bad_release_takes_itself_back_and_does_not_come_again(at_rest: Shop) 
     swapped = [parse_time(activations(machine, "bad")[-1]["at"]) for machine in shop.machines]
     victims = [each for each in seen.not_200 if each.began >= min(swapped)]
     assert seen.not_200 == victims
-    assert {(each.path, each.status) for each in victims} <= {("/", "404")}
+    assert {(each.path, each.status) for each in victims} <= {("/about/", "404")}
     shown = max(seen.last_seen("bad").values(), default=0.0) - min(swapped)
     print(f"seen by {len(victims)} visitors, for at most {shown:.2f} s")
     assert shown < FALLBACK_SECONDS
@@ -214,10 +230,10 @@ def test_a_canary_that_sings_is_followed_by_all(at_rest: Shop) -> None:
 
 def test_a_canary_that_dies_is_followed_by_nobody(at_rest: Shop) -> None:
     shop = at_rest
-    shop.publish("poison", without=("index.html",))
+    shop.publish("poison", without=("about/index.html",))
     before = shop.site.pointer().active
     with shop.audience("5, a bad canary") as seen:
-        code, _, said = shop.site.attempt("promote", "poison", "--force", "--canary", "20%", "--bake", "3s")
+        code, _, said = shop.site.attempt("promote", "poison", "--canary", "20%", "--bake", "3s")
         shop.until(lambda: serving(shop) == {before.version}, "for the release before")
     assert code == FLEET_NOT_TAKEN, said
     print(said.strip())
@@ -226,7 +242,7 @@ def test_a_canary_that_dies_is_followed_by_nobody(at_rest: Shop) -> None:
     print(f"seen by {len(seen.not_200)} visitors of {len(canaries)} of {len(shop.machines)} instances")
     assert 1 <= len(canaries) < len(shop.machines)
     assert {each.instance for each in seen.not_200} <= canaries
-    assert {(each.path, each.status) for each in seen.not_200} <= {("/", "404")}
+    assert {(each.path, each.status) for each in seen.not_200} <= {("/about/", "404")}
     assert (seen.mixtures, seen.unhealthy) == ([], set())
 
 
