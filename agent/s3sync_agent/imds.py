@@ -76,4 +76,5 @@ class Metadata:
             text = answer.body.decode("ascii").strip()
         except (OSError, ValueError, http.client.HTTPException):
             return ""
-        return text if answer.status == 200 and text.isprintable() else ""
+        whole = len(answer.body) < _MOST_BYTES
+        return text if answer.status == 200 and whole and text.isprintable() else ""

@@ -197,7 +197,7 @@ def promoted(
         site=site,
         sequence=next_sequence(before.sequence if before else None, now),
         active=ref,
-        baseline=_baseline_after(before),
+        baseline=_baseline_after(before, ref),
         prepare=None,
         rollout=None,
         freeze=before.freeze if before else None,
@@ -296,11 +296,12 @@ def _moment(seconds: float | None) -> str | None:
     return None if seconds is None else format_time(seconds)
 
 
-def _baseline_after(before: Pointer | None) -> ReleaseRef | None:
+def _baseline_after(before: Pointer | None, ref: ReleaseRef) -> ReleaseRef | None:
     if before is None:
         return None
     for_everyone = before.rollout is None or before.rollout.percent >= 100
-    if not for_everyone:
+    again = before.baseline is not None and before.active.manifest_sha256 == ref.manifest_sha256
+    if not for_everyone or again:  # a release is no way back from itself
         return before.baseline
     return msgspec.structs.replace(before.active, activate_at=None)
 

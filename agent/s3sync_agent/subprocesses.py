@@ -19,7 +19,7 @@ from pathlib import Path
 MOST_OUTPUT = 4096  # bytes, the last ones
 BEAT_SECONDS = 0.25
 _DEATH_SECONDS = 5.0  # what the kernel may take to remove a process that was killed
-_PIPE = 65536  # bytes that a pipe holds
+_PIPE = 1 << 20  # bytes; no pipe holds more unless it is told to
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,7 @@ def _follow(
                 ready = {key.fd for key, _ in selector.select(min(left, BEAT_SECONDS))}
                 if output in ready and not _read(output, tail):
                     selector.unregister(output)
-                if ended in ready:
-                    _read(output, tail)  # what it wrote last, all of it: a pipe holds no more
+                if ended in ready:  # what it wrote last was ready with it, and has been read
                     return True
             return False
     finally:

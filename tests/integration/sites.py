@@ -20,6 +20,7 @@ from s3sync_agent.pointer import format_time
 from s3sync_agent.release import Source
 from tests.agent_process import command
 from tests.agents import Agent, FakeClock
+from tests.instances import promoter
 from tests.integration.conftest import LiveSite
 from tests.servers import ADMIN, Credentials, S3Server
 
@@ -86,9 +87,8 @@ def publish_here(site: LiveSite, version: str, *, with_files: bool = False) -> N
 
 
 def promote_here(site: LiveSite, version: str) -> None:
-    promote_now(
-        bucket_of(site), parse_site(site.url), version, promotion_id=secrets.token_hex(8), by="somebody"
-    )
+    somebody = promoter(bucket_of(site), site=parse_site(site.url))
+    promote_now(somebody, version, promotion_id=secrets.token_hex(8))
 
 
 def serve_here(site: LiveSite, **settings: Any) -> None:

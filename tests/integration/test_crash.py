@@ -17,8 +17,9 @@ from click.testing import CliRunner
 
 from s3sync_agent import failpoints
 from s3sync_agent.cli import agent
-from s3sync_agent.deploy.promote import rollback
+from s3sync_agent.deploy.rollback import rollback
 from s3sync_agent.layout import parse_site
+from tests.instances import promoter
 from tests.integration.conftest import LiveSite
 from tests.integration.sites import bucket_of, new_site, promote_here, publish_here, run_once, serve_here
 from tests.servers import S3Server
@@ -98,9 +99,7 @@ def _set(work: str, site: LiveSite) -> Scene:
         return Scene(site, "v2", frozenset({"v1", "v2"}))
     _serve(site, "v2")
     if work == "rollback":
-        rollback(
-            bucket_of(site), parse_site(site.url), promotion_id="back-to-1", by="me", tell=lambda _: None
-        )
+        rollback(promoter(bucket_of(site), site=parse_site(site.url)), promotion_id="back-to-1")
         return Scene(site, "v1", frozenset({"v1", "v2"}))
     assert work == "prune"
     _release(site, "v3")

@@ -118,8 +118,8 @@ def test_a_hook_that_ends_with_another_code_says_no_and_no_other_is_asked(place:
 def test_a_hook_knows_its_release_and_nothing_secret(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
     monkeypatch.setenv("S3SYNC_STATE_DIR", "/elsewhere")
-    place.hook("10-look", f"env >{place.out}/env; pwd >{place.out}/cwd; cat >{place.out}/input")
-    place.ask(timeout=5)
+    place.hook("10-look", f"env >{place.out}/env; pwd >{place.out}/cwd")
+    place.ask()
     given = dict(line.split("=", 1) for line in place.said("env").splitlines())
     for shells_own in ("PWD", "OLDPWD", "SHLVL", "_"):
         given.pop(shells_own, None)
@@ -134,6 +134,21 @@ def test_a_hook_knows_its_release_and_nothing_secret(place: Place, monkeypatch: 
         "S3SYNC_PROMOTION_ID": "promotion-1",
     }
     assert place.said("cwd").strip() == str(place.subject.tree)
+
+
+def test_a_hook_has_nothing_to_read(place: Place) -> None:
+    place.hook("10-reads", f"cat >{place.out}/input")
+    ours, theirs = os.pipe()
+    os.write(theirs, b"what the agent was to read")
+    before = os.dup(0)
+    try:
+        os.dup2(ours, 0)
+        os.close(theirs)
+        place.ask()
+    finally:
+        os.dup2(before, 0)
+        for each in (ours, before):
+            os.close(each)
     assert place.said("input") == ""
 
 
@@ -273,6 +288,12 @@ def test_a_hook_that_somebody_killed_has_not_said_no(place: Place) -> None:
     """The kernel, when memory runs out."""
     place.hook("10-killed", "kill -KILL $$")
     with pytest.raises(HookUnusable, match="was killed by SIGKILL"):
+        place.ask()
+
+
+def test_a_folder_that_is_none_is_not_an_empty_one(place: Place) -> None:
+    place.folder.write_text("")
+    with pytest.raises(HookUnusable, match="cannot be looked for"):
         place.ask()
 
 

@@ -40,6 +40,15 @@ def plural(count: int, one: str) -> str:
     return f"{count} {one}" if count == 1 else f"{count} {one}s"
 
 
+def duration(seconds: float) -> str:
+    """Seconds → `4 ms`, `1.2 s`, `3 min 20 s`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
 def print_json(value: object) -> None:
     """One JSON document on stdout; pure ASCII, so nothing in it can move a cursor."""
     click.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=True))

@@ -9,7 +9,14 @@ from typing import Literal
 
 from s3sync_agent import layout, trust
 from s3sync_agent.bucket import Bucket, Listed
-from s3sync_agent.errors import ObjectMissing, PointerInvalid, ReleaseError, ReleaseMissing, UnsafePath
+from s3sync_agent.errors import (
+    ObjectMissing,
+    PointerInvalid,
+    ReleaseError,
+    ReleaseMissing,
+    StoreUnavailable,
+    UnsafePath,
+)
 from s3sync_agent.layout import Site
 from s3sync_agent.pointer import MAX_POINTER_BYTES, Document
 from s3sync_agent.release import MAX_MANIFEST_BYTES, Manifest, digest, parse_manifest
@@ -164,6 +171,17 @@ def pointer_etag(bucket: Bucket, site: Site) -> str | None:
     """The ETag of whatever is in the pointer's place, readable or not; None when it is free."""
     info = bucket.head(site.pointer)
     return info.etag if info else None
+
+
+def store_clock(bucket: Bucket) -> float:
+    """S3's clock, in unix seconds, never this machine's: instances everywhere compare with it.
+
+    It is known from the first answer of S3 on.
+    """
+    now = bucket.server_time()
+    if now is None:
+        raise StoreUnavailable("S3 sent no Date with its answers", hint="is this an S3 endpoint?")
+    return now
 
 
 def browsable(bucket: Bucket, site: Site, version: str) -> Iterator[tuple[str, Listed]]:

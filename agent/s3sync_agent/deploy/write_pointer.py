@@ -18,9 +18,10 @@ from s3sync_agent.pointer import Pointer, encode_pointer, parse_pointer
 from s3sync_agent.release import digest
 
 
-def write_pointer(bucket: Bucket, site: Site, pointer: Pointer, *, over: str | None) -> str:
+def write_pointer(bucket: Bucket, site: Site, pointer: Pointer, *, over: str | None, deed: str = "") -> str:
     """Store `pointer` over the object with the ETag `over` (None: where there is none yet).
 
+    `deed` says what that does when it does not promote, as "v2 was prepared".
     Returns the new ETag. An answer that says "no", or that never came, proves nothing: an SDK
     retries a write that S3 had already committed. So the pointer is read back, and only bytes
     decide. Raises PointerConflict naming the winner; StoreUnavailable when nothing was written, or
@@ -40,30 +41,29 @@ def write_pointer(bucket: Bucket, site: Site, pointer: Pointer, *, over: str | N
             create_only=over is None,
         )
     except (PreconditionFailed, StoreUnavailable) as error:
-        found = _read_back(bucket, site, pointer, error)
+        found = _read_back(bucket, site, deed or _promoted(pointer), error)
         if found is not None and found.body == raw:
             return found.etag
-        raise _lost(site, pointer, over, found, error) from error
+        raise _lost(site, pointer, over, found, error, deed=deed) from error
 
 
-def _read_back(bucket: Bucket, site: Site, pointer: Pointer, error: StoreError) -> Fetched | None:
+def _read_back(bucket: Bucket, site: Site, deed: str, error: StoreError) -> Fetched | None:
     try:
         return bucket.get(site.pointer, limit=POINTER_READ_LIMIT)
     except ObjectMissing:
         return None
     except StoreError as second:
         raise StoreUnavailable(
-            f"cannot tell whether {pointer.active.version} was promoted: {error}; "
-            f"reading back failed too: {second}",
+            f"cannot tell whether {deed}: {error}; reading back failed too: {second}",
             hint="`s3sync status` says which release is wanted, once S3 answers",
         ) from error
 
 
 def _lost(
-    site: Site, ours: Pointer, over: str | None, found: Fetched | None, error: StoreError
+    site: Site, ours: Pointer, over: str | None, found: Fetched | None, error: StoreError, *, deed: str
 ) -> StoreError:
     """What to raise when the pointer that is there is not ours."""
-    failed = f"{ours.active.version} was not promoted"
+    failed = (deed or _promoted(ours)).replace(" was ", " was not ", 1)
     hint = "look at `s3sync status`, then decide again"
     if (found.etag if found else None) == over:
         if isinstance(error, StoreUnavailable):
@@ -75,9 +75,13 @@ def _lost(
         winner = trust.accept(found.body, site=site.url, accepted=None).pointer
     except ReleaseError as fault:
         return PointerConflict(f"{failed}: somebody put an unreadable pointer there ({fault})", hint=hint)
-    if any(entry.promotion_id == ours.active.promotion_id for entry in winner.history):
-        failed = f"{ours.active.version} was promoted, but replaced at once"
+    if not deed and any(entry.promotion_id == ours.active.promotion_id for entry in winner.history):
+        failed = f"{_promoted(ours)}, but replaced at once"
     return PointerConflict(f"{failed}: the pointer is at {who(winner)}", hint=hint)
+
+
+def _promoted(pointer: Pointer) -> str:
+    return f"{pointer.active.version} was promoted"
 
 
 def who(pointer: Pointer) -> str:

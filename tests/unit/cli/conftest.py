@@ -8,14 +8,23 @@ from click.testing import CliRunner, Result
 
 from s3sync_agent.cli.operator import main
 from tests.fakes import MemoryBucket
-from tests.releases import NOON, PAGES, SITE
+from tests.instances import VirtualClock
+from tests.releases import PAGES, SITE
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def bucket() -> MemoryBucket:
-    return MemoryBucket(clock=lambda: NOON)
+def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
+    """The clock of the commands and of S3; nobody really sleeps."""
+    clock = VirtualClock()
+    monkeypatch.setattr("s3sync_agent.clock.SystemClock", lambda: clock)
+    return clock
+
+
+@pytest.fixture
+def bucket(clock: VirtualClock) -> MemoryBucket:
+    return MemoryBucket(clock=clock)
 
 
 @pytest.fixture

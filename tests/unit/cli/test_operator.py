@@ -10,6 +10,7 @@ import pytest
 
 from s3sync_agent.deploy.bundle import make_bundle
 from s3sync_agent.errors import StoreUnavailable
+from s3sync_agent.heartbeat import Heartbeat, encode_heartbeat
 from tests.fakes import MemoryBucket
 from tests.releases import NOON, PAGES, SITE, place_release
 from tests.unit.cli.conftest import Run
@@ -149,11 +150,15 @@ def test_every_promotion_has_an_id_of_its_own(s3sync: Run, live: None) -> None:
     assert len({entry["promotion_id"] for entry in entries}) == 3
 
 
-def test_promote_without_now_says_that_it_is_not_there_yet(s3sync: Run, bucket: MemoryBucket) -> None:
-    result = s3sync("promote", "v1")
-    assert result.exit_code == 2
-    assert "use --now" in result.stderr
-    assert bucket.requests == []
+def test_a_first_promotion_needs_no_now_and_every_other_one_a_fleet(
+    s3sync: Run, bucket: MemoryBucket
+) -> None:
+    place_release(bucket, "v1")
+    place_release(bucket, "v2")
+    assert s3sync("promote", "v1").exit_code == 0
+    result = s3sync("promote", "v2")
+    assert result.exit_code == 6
+    assert "`s3sync promote v2 --now` does without" in result.stderr
 
 
 def test_promote_without_mirror_leaves_current_alone(s3sync: Run, bucket: MemoryBucket) -> None:
@@ -179,7 +184,7 @@ def test_a_mirror_that_fails_is_told_but_undoes_no_promotion(s3sync: Run, bucket
     assert result.exit_code == 3
     assert result.stdout.startswith("promoted v1 ")
     assert "error: v1 is promoted, but current/ was not brought up to date: timed out" in result.stderr
-    assert "`s3sync promote v1 --now` tries the mirror again" in result.stderr
+    assert "`s3sync promote v1` tries the mirror again" in result.stderr
     again = s3sync("promote", "v1", "--now")
     assert (again.exit_code, bucket.objects[SITE.current + "index.html"].body) == (0, PAGES["index.html"])
 
@@ -196,7 +201,8 @@ def test_forcing_says_what_it_went_over(s3sync: Run, bucket: MemoryBucket) -> No
 def test_a_promotion_ahead_of_the_fleet_says_when_it_will_be_live(s3sync: Run, bucket: MemoryBucket) -> None:
     place_release(bucket, "v1")
     for identity in ("i-1", "i-2"):
-        bucket.place(SITE.heartbeat(identity), b"{}", last_modified=NOON)
+        waiting = Heartbeat(site=SITE.url, identity=identity, version="1.0", state="waiting")
+        bucket.place(SITE.heartbeat(identity), encode_heartbeat(waiting), last_modified=NOON)
     assert ", live at 2027-01-15T08:00:10.000Z)" in s3sync("promote", "v1", "--now").stdout
 
 

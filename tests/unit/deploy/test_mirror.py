@@ -6,6 +6,7 @@ from s3sync_agent.deploy.mirror import mirror
 from s3sync_agent.deploy.promote import Promotion, promote_now
 from s3sync_agent.errors import ReleaseRefused, StoreUnavailable
 from tests.fakes import MemoryBucket
+from tests.instances import promoter
 from tests.releases import NOON, PAGES, SITE, place_pointer, place_release, pointer_after
 
 
@@ -15,7 +16,7 @@ def bucket() -> MemoryBucket:
 
 
 def promoted(bucket: MemoryBucket, version: str) -> Promotion:
-    return promote_now(bucket, SITE, version, promotion_id=f"promotion-of-{version}", by="alice", force=True)
+    return promote_now(promoter(bucket), version, promotion_id=f"promotion-of-{version}", force=True)
 
 
 def current(bucket: MemoryBucket) -> dict[str, bytes]:

@@ -5,8 +5,9 @@ import threading
 import msgspec
 import pytest
 
-from s3sync_agent.deploy.promote import Promotion, promote_now, rollback
+from s3sync_agent.deploy.promote import Promotion, promote_now
 from s3sync_agent.deploy.releases import read_pointer
+from s3sync_agent.deploy.rollback import rollback
 from s3sync_agent.errors import (
     ConfigError,
     DigestMismatch,
@@ -21,6 +22,7 @@ from s3sync_agent.errors import (
 )
 from s3sync_agent.pointer import Pointer, encode_pointer, format_time, parse_time
 from tests.fakes import MemoryBucket
+from tests.instances import Heard, promoter
 from tests.releases import NOON, PAGES, SITE, place_pointer, place_release, pointer_after
 
 
@@ -48,24 +50,19 @@ def promote(
     bucket: MemoryBucket, version: str, *, by: str = "alice", promotion_id: str = "", force: bool = False
 ) -> Promotion:
     return promote_now(
-        bucket,
-        SITE,
+        promoter(bucket, by=by),
         version,
         promotion_id=promotion_id or f"promotion-of-{version}-{len(bucket.requests)}",
-        by=by,
         force=force,
     )
 
 
 def go_back(bucket: MemoryBucket, version: str | None = None, *, said: list[str] | None = None) -> Promotion:
-    return rollback(
-        bucket,
-        SITE,
-        version,
-        promotion_id=f"rollback-{len(bucket.requests):08}",
-        by="bob",
-        tell=([] if said is None else said).append,
-    )
+    heard = Heard()
+    if said is not None:
+        heard.said = said
+    bob = promoter(bucket, by="bob", heard=heard)
+    return rollback(bob, version, promotion_id=f"rollback-{len(bucket.requests):08}")
 
 
 def stored_pointer(bucket: MemoryBucket) -> Pointer:
@@ -573,7 +570,7 @@ def test_a_rollback_to_the_active_release_or_to_one_never_live_is_refused(three:
         go_back(three, "v3")
     with pytest.raises(ReleaseRefused, match="v4 is not in the history") as refused:
         go_back(three, "v4")
-    assert "s3sync promote v4 --now" in refused.value.hint
+    assert "s3sync promote v4`" in refused.value.hint
 
 
 def test_there_is_no_rollback_before_the_first_promotion(bucket: MemoryBucket) -> None:

@@ -1,0 +1,188 @@
+"""Promotion in two phases: all have the release on their disks before any shows it, all show it at once.
+
+The pointer says at every moment what is going on, so a promotion that was killed goes on when the same
+command is run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from s3sync_agent import gate
+from s3sync_agent.deploy.abort import take_back
+from s3sync_agent.deploy.guards import (
+    check_notes,
+    looks_like_an_accident,
+    objection,
+    refuse_while_frozen,
+    whole_release,
+)
+from s3sync_agent.deploy.promote import Promotion, promote_now, reference
+from s3sync_agent.deploy.promoter import Promoter
+from s3sync_agent.deploy.releases import StoredManifest
+from s3sync_agent.deploy.served import SHOWN, await_served, listed, missing
+from s3sync_agent.errors import FleetError, PointerConflict
+from s3sync_agent.gate import Fleet, Verdict
+from s3sync_agent.pointer import Pointer, activated, format_time, prepared
+
+NewId = Callable[[], str]
+
+
+def promote(promoter: Promoter, version: str, *, new_id: NewId, force: bool = False) -> Promotion:
+    """Make `version` live on every instance at one instant, or on none.
+
+    `new_id` makes a random promotion id. Goes on with a promotion of the same release that was interrupted.
+    Raises FleetError when the fleet did not take it, saying what was done about it; ReleaseError,
+    PointerConflict and StoreError as `promote_now` does.
+    """
+    check_notes(promoter.by, promoter.reason)
+    before = promoter.read()
+    if before is None:
+        return _first(promoter, version, promotion_id=new_id(), force=force)
+    refuse_while_frozen(before)
+    _refuse_beside_another(promoter, before, version)
+    stored = whole_release(promoter.bucket, promoter.site, version)
+    overridden = []
+    if accident := looks_like_an_accident(promoter.bucket, promoter.site, before, stored):
+        overridden.append(objection(accident, "promotes it all the same", force=force))
+    fleet = _fleet_that_answers(promoter, version)
+    if _stands(before, stored, fleet):
+        promoter.show.say(f"{version} is active already")
+        asked = gate.waited_for(fleet, promoter.gate())
+    else:
+        _prepare(promoter, stored, fleet, new_id)
+        _await_staged(promoter)
+        asked = _activate(promoter)
+    figures = await_served(promoter, asked=asked, take_back=take_back)
+    promotion = Promotion(promoter.pointer, promoter.etag, before, stored.manifest, tuple(overridden))
+    return replace(promotion, figures=figures)
+
+
+def _first(promoter: Promoter, version: str, *, promotion_id: str, force: bool) -> Promotion:
+    """Nothing is served yet, so there is nobody to wait for."""
+    return watched(promoter, promote_now(promoter, version, promotion_id=promotion_id, force=force))
+
+
+def watched(promoter: Promoter, promotion: Promotion) -> Promotion:
+    """The second phase of a promotion without a first, where there is anybody to watch."""
+    everyone = promoter.gate().expect > 0 or promoter.members is not None
+    if not everyone and not promoter.look():
+        return promotion
+    asked = None if everyone else promotion.asked
+    figures = await_served(promoter, asked=asked, take_back=take_back, staged=False)
+    return replace(promotion, pointer=promoter.pointer, figures=figures)
+
+
+def _refuse_beside_another(promoter: Promoter, before: Pointer, version: str) -> None:
+    other = before.prepare or (before.active if before.rollout else None)
+    if other is None or other.version == version:
+        return
+    doing = "prepared" if before.prepare else "being rolled out"
+    info = promoter.bucket.head(promoter.site.pointer)
+    since = f" since {format_time(info.last_modified)}" if info else ""
+    raise PointerConflict(
+        f"{version} was not promoted: {other.version} is {doing}{since}",
+        hint=f"`s3sync promote {other.version}` goes on with it, `s3sync abort` takes it back",
+    )
+
+
+def _fleet_that_answers(promoter: Promoter, version: str) -> Fleet:
+    """Raises FleetError when there is no instance to ask."""
+    fleet = promoter.look()
+    if not fleet and not promoter.gate().members:
+        raise FleetError(
+            f"{version} was not promoted: no instance writes heartbeats, so nobody can say that it has it\n"
+            "nothing was changed",
+            hint=f"`s3sync promote {version} --now` does without; agents older than 0.2 write none, "
+            "nor do those with heartbeat_interval = 0",
+        )
+    return fleet
+
+
+def _stands(pointer: Pointer, stored: StoredManifest, fleet: Fleet) -> bool:
+    """Whether the release is active for everyone and nobody denies it."""
+    return (
+        pointer.active.manifest_sha256 == stored.sha256
+        and pointer.active.version == stored.manifest.version
+        and pointer.prepare is None
+        and pointer.rollout is None
+        and not gate.denied_by_anyone(fleet, pointer.active.promotion_id)
+    )
+
+
+# -------------------------------------------------------------------------- phase one
+
+
+def _prepare(promoter: Promoter, stored: StoredManifest, fleet: Fleet, new_id: NewId) -> None:
+    """Write `prepare`, unless an earlier run did and nobody refused it."""
+    before, version = promoter.pointer, stored.manifest.version
+    found = before.prepare
+    if found is not None and found.manifest_sha256 == stored.sha256 and not gate.refused(fleet, found):
+        promoter.show.say(f"{version} is prepared already (sequence {before.sequence})")
+        return
+    pointer = prepared(before, ref=reference(stored, new_id()), now=promoter.now())
+    promoter.write(pointer, deed=f"{version} was prepared", version=version)
+    promoter.show.say(f"prepared {version} (sequence {pointer.sequence})")
+
+
+def _await_staged(promoter: Promoter) -> None:
+    """Raises FleetError when an instance cannot stage it, or the time is over."""
+    sequence, ref = promoter.pointer.sequence, promoter.pointer.prepare
+    if ref is None:
+        raise AssertionError("nothing is prepared")
+
+    def still(pointer: Pointer) -> bool:
+        prepare = pointer.prepare
+        return prepare is not None and prepare.promotion_id == ref.promotion_id and pointer.freeze is None
+
+    verdict = promoter.wait(
+        f"staging {ref.version}",
+        lambda fleet, who: gate.staged(fleet, who, ref, sequence=sequence),
+        allowed=lambda _: promoter.terms.timeout,
+        still=still,
+        goes_on=f"{ref.version} stays prepared and nothing that is served has changed: "
+        f"`s3sync promote {ref.version}` goes on, `s3sync abort` takes it back",
+    )
+    if verdict.passed:
+        return
+    done = take_back(promoter)
+    if verdict.ended_by:
+        hints = [f"{place.name}: {place.hint}" for place in verdict.ended_by if place.hint]
+        raise FleetError(
+            f"{ref.version} was not promoted: {listed(verdict.ended_by)}\n{done}",
+            hint=hints[0] if hints else "`s3sync fleet` shows every instance",
+        )
+    raise FleetError(
+        f"{ref.version} was not promoted: not ready after {promoter.terms.timeout:.0f} s: "
+        f"{missing(verdict)}\n{done}",
+        hint=_without_them(ref.version, verdict),
+    )
+
+
+def _without_them(version: str, verdict: Verdict) -> str:
+    look = "`s3sync fleet` shows every instance"
+    names = " ".join(f"--ignore {place.name}" for place in verdict.held_up_by[:SHOWN])
+    return f"{look}; `s3sync promote {version} {names}` does not wait" if names else look
+
+
+# -------------------------------------------------------------------------- phase two
+
+
+def _activate(promoter: Promoter) -> frozenset[str]:
+    """Write `active` with its instant; returns who was in the gate then."""
+    fleet = promoter.look()
+    asked = gate.waited_for(fleet, promoter.gate())
+    now = promoter.now()
+    pointer = activated(
+        promoter.pointer,
+        activate_at=gate.activation_instant(fleet),
+        percent=None,
+        by=promoter.by,
+        reason=promoter.reason,
+        now=now,
+    )
+    version, at = pointer.active.version, pointer.active.activate_at
+    promoter.write(pointer, version=version)
+    promoter.show.say(f"{version} goes live {f'at {at}' if at else 'at once'} (sequence {pointer.sequence})")
+    return asked
