@@ -182,7 +182,7 @@ def shop(
     group = Group(fleet, balancer, user_data, ROLE_ID, {"/etc/s3sync-agent/config.d/often.toml": settings})
     shop = Shop(site, folder, group)
     shop.publish("v1")
-    shop.promote("v1", "--now")
+    shop.promote("v1")
     group.scale_out(3)
     print(f"\nthree instances in service after {group.await_healthy():.1f} s")
     return shop
