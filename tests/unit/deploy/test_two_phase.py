@@ -215,7 +215,7 @@ def test_on_failure_hold_leaves_a_bad_release_for_a_look(
     with pytest.raises(FleetError, match="the pointer stays as it is; `s3sync abort` takes it back"):
         promote(promoter(bucket, clock, take_back=False))
     assert stored(bucket).active.version == "v2"
-    assert abort(promoter(bucket, clock)).done == "the pointer is back at v1"
+    assert abort(promoter(bucket, clock)).done.startswith("the pointer is back at v1")
 
 
 def test_a_bad_release_that_was_held_can_be_tried_again_and_taken_back_still(
