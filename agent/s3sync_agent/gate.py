@@ -1,8 +1,4 @@
-"""The gate: which instances a promotion waits for, which hold it up, which end it. Pure.
-
-What an instance says about itself is believed, within bounds: nothing that one of them writes may delay
-the others for longer than `LONGEST_AHEAD`.
-"""
+"""The gate: which instances a promotion waits for, which hold it up, which end it. Pure."""
 
 from __future__ import annotations
 
@@ -15,59 +11,10 @@ from statistics import median
 import msgspec
 
 from s3sync_agent import rollout
-from s3sync_agent.errors import PointerInvalid
-from s3sync_agent.heartbeat import MISSED, STOPPED, Heartbeat
+from s3sync_agent.heartbeat import STOPPED, Heartbeat
 from s3sync_agent.layout import escape
-from s3sync_agent.pointer import Pointer, ReleaseRef, Rollout, parse_time
-
-POLL_INTERVAL = 5.0  # seconds; of instances whose heartbeat cannot be read, as is the next
-HEARTBEAT_INTERVAL = 60.0
-LONGEST_AHEAD = 600.0  # seconds, as is the next
-LONGEST_HURRIED = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """A heartbeat, and when it was written (unix seconds by S3's clock)."""
-
-    beat: Heartbeat
-    written_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """What lies in a heartbeat's place and is none."""
-
-    identity: str
-    fault: str
-    written_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """One look at all heartbeats, sorted by identity; `now` is unix seconds by S3's clock."""
-
-    sightings: tuple[Sighting, ...]
-    unreadable: tuple[Unreadable, ...]
-    now: float
-
-    def silent(self, sighting: Sighting) -> bool:
-        """Whether it missed so many heartbeats that nobody knows how it is. One that was stopped is not
-        expected to write."""
-        if sighting.beat.state == STOPPED:
-            return False
-        return self.now - sighting.written_at > sighting.beat.silent_after()
-
-    def fresh(self) -> list[Sighting]:
-        """Those that write."""
-        return [
-            sighting
-            for sighting in self.sightings
-            if sighting.beat.state != STOPPED and not self.silent(sighting)
-        ]
-
-    def __bool__(self) -> bool:
-        return bool(self.sightings or self.unreadable)
+from s3sync_agent.pointer import Pointer, ReleaseRef, Rollout
+from s3sync_agent.sightings import Fleet, Sighting, Unreadable, moment, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +33,7 @@ class Gate:
         return self.members is not None and bool(beat.instance_id) and beat.instance_id not in self.members
 
     def is_member(self, beat: Heartbeat) -> bool:
-        return self.members is not None and beat.instance_id in self.members
+        return self.members is not None and _instance_id(beat.identity, beat) in self.members
 
 
 class Standing(Enum):
@@ -132,9 +79,14 @@ class Place:
 
     @property
     def name(self) -> str:
-        """What people call it: the instance id where the identity ends in it. Safe to print."""
-        instance_id = self.beat.instance_id if self.beat else ""
-        return escape(instance_id if instance_id and self.identity.endswith(instance_id) else self.identity)
+        """What people call it. Safe to print."""
+        return name_of(self.beat) if self.beat else escape(self.identity)
+
+    @property
+    def clause(self) -> str:
+        """`i-1 denied it: GET / answered 500`. Safe to print."""
+        verb = {Standing.DENIED: "denied it: ", Standing.FAILED: "could not stage it: "}
+        return f"{self.name} {verb.get(self.standing, '')}{self.why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +165,8 @@ def serving(fleet: Fleet, gate: Gate, pointer: Pointer, *, asked: frozenset[str]
             return found
         if not takes(pointer, beat):
             return _place(beat, Standing.OUTSIDE, f"serves {_served(beat)}")
-        if beat.promotion_id == ref.promotion_id and beat.serving == ref.id and beat.good:
-            return _place(beat, Standing.READY, "serves it")
-        if found := _unheard(fleet, sighting):
-            return found
-        if beat.promotion_id == ref.promotion_id and beat.serving == ref.id:
-            return _place(beat, Standing.WORKING, "serves it, not probed yet" + _because(beat))
-        return _place(beat, Standing.WORKING, f"serves {_served(beat)}" + _because(beat))
+        served = _serves(beat, ref)
+        return served if served.standing is Standing.READY else _unheard(fleet, sighting) or served
 
     # Members without a heartbeat came later too.
     return _verdict(fleet, gate, standing, missing=asked is None, only_ready_count=pointer.rollout is None)
@@ -230,15 +177,29 @@ def takes(pointer: Pointer, beat: Heartbeat) -> bool:
     return rollout.takes_active(pointer, identity=beat.identity, canary=beat.canary)
 
 
-def quiet_takers(fleet: Fleet, gate: Gate, pointer: Pointer) -> tuple[Place, ...]:
-    """Those that take `active` and of whom nothing is heard any more: nobody knows how it goes there."""
-    return tuple(
-        found
-        for sighting in fleet.sightings
-        if takes(pointer, sighting.beat)
-        and not _not_waited_for(fleet, gate, sighting)
-        and (found := _unheard(fleet, sighting))
-    )
+def baking(fleet: Fleet, gate: Gate, pointer: Pointer) -> Verdict:
+    """While a share of the instances tries it: READY are those that serve it, found it good and are heard of.
+    Others that it is meant for are on their way, or quiet; the rest stands outside."""
+
+    def standing(sighting: Sighting) -> Place:
+        beat = sighting.beat
+        if found := _denied(beat, pointer.active) or _not_waited_for(fleet, gate, sighting):
+            return found
+        if found := _failed(beat, pointer.active):
+            return found
+        if not takes(pointer, beat):
+            return _place(beat, Standing.OUTSIDE, f"serves {_served(beat)}")
+        return _unheard(fleet, sighting) or _serves(beat, pointer.active)
+
+    return _verdict(fleet, gate, standing, missing=False)
+
+
+def _serves(beat: Heartbeat, ref: ReleaseRef) -> Place:
+    if beat.promotion_id != ref.promotion_id or beat.serving != ref.id:
+        return _place(beat, Standing.WORKING, f"serves {_served(beat)}" + _because(beat))
+    if not beat.good:
+        return _place(beat, Standing.WORKING, "serves it, not probed yet" + _because(beat))
+    return _place(beat, Standing.READY, "serves it")
 
 
 # ---------------------------------------------------------------------- who and when
@@ -260,31 +221,6 @@ def waited_for(fleet: Fleet, gate: Gate) -> frozenset[str]:
     return frozenset(
         sighting.beat.identity for sighting in fleet.sightings if not _not_waited_for(fleet, gate, sighting)
     )
-
-
-def activation_instant(fleet: Fleet) -> float | None:
-    """An instant that everybody hears of before it comes, in unix seconds by S3's clock: two polls ahead,
-    and not before the latest poll that was announced. None, at once, when there is nobody to agree with."""
-    ahead = _two_polls(fleet)
-    if ahead is None:
-        return None
-    announced = [_moment(sighting.beat.next_poll_at) for sighting in fleet.fresh()]
-    polls = [moment - fleet.now for moment in announced if moment is not None]
-    return fleet.now + min(LONGEST_AHEAD, max([ahead, *polls]))
-
-
-def hurried_instant(fleet: Fleet) -> float | None:
-    """The same for who has no time: two polls ahead, whoever is late then goes when it hears of it."""
-    ahead = _two_polls(fleet)
-    return None if ahead is None else fleet.now + min(LONGEST_HURRIED, ahead)
-
-
-def _two_polls(fleet: Fleet) -> float | None:
-    beats = [sighting.beat for sighting in fleet.fresh()]
-    unknown = [item for item in fleet.unreadable if fleet.now - item.written_at < MISSED * HEARTBEAT_INTERVAL]
-    if len(beats) + len(unknown) < 2:
-        return None
-    return 2 * max([beat.poll_interval for beat in beats] + [POLL_INTERVAL] * len(unknown))
 
 
 def share_with_somebody(fleet: Fleet, gate: Gate, percent: int, promotion_id: str) -> int | None:
@@ -324,9 +260,9 @@ def figures(verdict: Verdict, ref: ReleaseRef) -> Figures:
     """Who swapped before the promotion's instant joined an earlier step of its rollout, and has no part in
     the skew."""
     beats = [place.beat for place in verdict.ready if place.beat is not None]
-    began = _moment(ref.activate_at or "") or -math.inf
-    moments = [moment for beat in beats if (moment := _moment(beat.activated_at)) is not None]
-    swaps = [moment for moment in moments if moment >= began]
+    began = moment(ref.activate_at or "") or -math.inf
+    moments = [moment(beat.activated_at) for beat in beats]
+    swaps = [at for at in moments if at is not None and at >= began]
     stages = [beat.stage_seconds for beat in beats] or [0.0]
     skew = max(swaps) - min(swaps) if len(swaps) > 1 else None
     return Figures(len(beats), median(stages), max(stages), skew)
@@ -356,12 +292,17 @@ def _verdict(
 
 
 def _members_without_heartbeat(fleet: Fleet, gate: Gate) -> list[Place]:
-    known = {sighting.beat.instance_id for sighting in fleet.sightings}
-    known |= {item.identity.rpartition(":")[2] for item in fleet.unreadable}  # as EC2 names them
+    known = {_instance_id(sighting.beat.identity, sighting.beat) for sighting in fleet.sightings}
+    known |= {_instance_id(item.identity) for item in fleet.unreadable}
     return [
         Place(member, Standing.MISSING, "is in the group and has no heartbeat")
         for member in sorted((gate.members or frozenset()) - known - gate.ignore)
     ]
+
+
+def _instance_id(identity: str, beat: Heartbeat | None = None) -> str:
+    """As the heartbeat tells, else as the identity on EC2 ends: `<role id>:<instance id>`."""
+    return (beat.instance_id if beat else "") or identity.rpartition(":")[2]
 
 
 def _place(beat: Heartbeat, standing: Standing, why: str = "", hint: str = "") -> Place:
@@ -377,14 +318,14 @@ def _unreadable(item: Unreadable, gate: Gate) -> Place:
 def _denied(beat: Heartbeat, ref: ReleaseRef) -> Place | None:
     for denied in beat.denied:
         if denied.promotion_id == ref.promotion_id:
-            return _place(beat, Standing.DENIED, f"denied it: {escape(denied.reason)}")
+            return _place(beat, Standing.DENIED, escape(denied.reason))
     return None
 
 
 def _failed(beat: Heartbeat, ref: ReleaseRef) -> Place | None:
     for failed in beat.failed:
         if failed.promotion_id == ref.promotion_id:
-            why = f"could not stage it: {escape(failed.error)}: {escape(failed.message)}"
+            why = f"{escape(failed.error)}: {escape(failed.message)}"
             return _place(beat, Standing.FAILED, why, escape(failed.hint))
     return None
 
@@ -416,11 +357,3 @@ def _served(beat: Heartbeat) -> str:
 
 def _because(beat: Heartbeat) -> str:
     return f" ({escape(beat.because)})" if beat.because else ""
-
-
-def _moment(text: str) -> float | None:
-    """A time that an instance wrote; None when it is none."""
-    try:
-        return parse_time(text)
-    except PointerInvalid:
-        return None

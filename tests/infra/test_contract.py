@@ -20,7 +20,9 @@ import pytest
 from s3sync_agent.bucket import s3 as s3_module
 from s3sync_agent.bucket.s3 import S3Bucket
 from s3sync_agent.errors import DigestMismatch
+from s3sync_agent.heartbeat import Heartbeat, encode_heartbeat
 from s3sync_agent.layout import Site
+from s3sync_agent.pointer import parse_pointer
 from tests.agent_process import command, running
 from tests.infra import policies
 from tests.infra.given import EVERYTHING
@@ -68,6 +70,25 @@ class Scene:
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
 
+    def beat(self) -> str:
+        """An instance says that it serves what the pointer makes active. Returns the key."""
+        site = Site(self.bucket)
+        stored = self.server.admin.get_object(Bucket=self.bucket, Key=site.pointer)["Body"].read()
+        pointer = parse_pointer(stored).pointer
+        beat = Heartbeat(
+            site=site.url,
+            identity=f"ROLE:{INSTANCE}",
+            version="0.2.0",
+            state="steady",
+            serving=pointer.active.id,
+            promotion_id=pointer.active.promotion_id,
+            good=True,
+            sequence=pointer.sequence,
+        )
+        key = site.heartbeat(beat.identity)
+        self.server.admin.put_object(Bucket=self.bucket, Key=key, Body=encode_heartbeat(beat))
+        return key
+
     def write(self, files: dict[str, str]) -> Path:
         site = self.folder / "site"
         for path, text in files.items():
@@ -108,8 +129,22 @@ def recorded(stack: Stack, moto_server: S3Server, tmp_path_factory: pytest.TempP
             scene.call(instance.endpoint, "s3sync-agent", "run", "--once", S3SYNC_SOURCE="pointer")
             (site / "about/index.html").unlink(missing_ok=True)  # and the mirror has one to delete
         scene.call(pipeline.endpoint, "s3sync", "publish", str(site), "--version", "v3")  # it is there
-        for words in (["status"], ["releases"], ["history"], ["diff", "v1", "v2"], ["verify", "v2"]):
+        # As an instance that is up to date would, for whose heartbeat there is no agent yet.
+        heartbeat = scene.beat()
+        for words in (
+            ["status"],
+            ["releases"],
+            ["history"],
+            ["diff", "v1", "v2"],
+            ["verify", "v2"],
+            ["fleet"],
+        ):
             scene.call(pipeline.endpoint, "s3sync", *words)
+        scene.call(pipeline.endpoint, "s3sync", "promote", "v3")
+        scene.call(pipeline.endpoint, "s3sync", "freeze", "for a look")
+        scene.call(pipeline.endpoint, "s3sync", "unfreeze")
+        scene.call(pipeline.endpoint, "s3sync", "promote", "v1", "--timeout", "1s", code=6)
+        moto_server.admin.delete_object(Bucket=scene.bucket, Key=heartbeat)
         scene.call(pruning.endpoint, "s3sync", "prune", "--keep", "1")
         scene.call(pipeline.endpoint, "s3sync", "rollback")
         scene.call(instance.endpoint, "s3sync-agent", "run", "--once", S3SYNC_SOURCE="pointer")
@@ -281,6 +316,8 @@ GRANTED = {
         "s3:PutObject": ["current/*", "releases/*"],
         "s3:AbortMultipartUpload": ["current/*", "releases/*"],
         "s3:DeleteObject": ["current/*", "releases/*"],
+        # AWS knows no smaller resource for it: who is in a group can be read, and nothing changed.
+        "autoscaling:DescribeAutoScalingGroups": ["*"],
         "kms:Decrypt": KEY_BY_S3,
         "kms:GenerateDataKey": KEY_BY_S3,
     },
@@ -355,6 +392,7 @@ QUESTIONS = [
     ("DeployRole", "s3:PutLifecycleConfiguration", "", False),
     ("DeployRole", "s3:GetObject", "arn:aws:s3:::site-logbucket/balancer/x", False),
     ("DeployRole", "cloudformation:UpdateStack", STACK_ID, False),
+    ("DeployRole", "autoscaling:DescribeAutoScalingGroups", "*", True),
     ("DeployRole", "autoscaling:StartInstanceRefresh", "*", False),
     ("DeployRole", "iam:PassRole", "arn:aws:iam::123456789012:role/site-instancerole", False),
     ("DeployRole", "sts:AssumeRole", "arn:aws:iam::123456789012:role/site-instancerole", False),
@@ -395,7 +433,7 @@ def test_an_instance_may_write_metrics_of_its_own_stack(stack: Stack, namespace:
 def test_without_a_key_nobody_may_use_one_and_without_egress_nobody_may_signal(template: Template) -> None:
     least = template.stack(**{**EVERYTHING, "Egress": "none", "SessionManager": "no", "KmsKeyArn": ""})
     actions = {action.partition(":")[0] for role in GRANTED for action in granted(least, role)}
-    assert actions == {"s3"}
+    assert actions == {"s3", "autoscaling"}
 
 
 def at(stack: Stack, key: str) -> str:

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.system.agent import AGENT, main_pid
 from tests.system.machine import Machine
 from tests.system.metadata import CREDENTIALS, Metadata
 from tests.system.network import Hub
@@ -15,7 +16,6 @@ from tests.system.sandbox import run_as
 from tests.system.site import EXAMPLE, UNIT, Site
 from tests.system.visitors import visiting
 
-AGENT = "s3sync-agent"
 MOST_EXPOSED = 1.5
 PAGES = ("/", "/about/", "/assets/app-59d1c78c.js")
 
@@ -26,10 +26,6 @@ def serving(instance: Machine) -> Machine:
     instance.wait_until(lambda: instance.unit(AGENT, "ActiveState") == "active", "for the agent")
     instance.wait_until(lambda: instance.http("/healthz").status == 200, "for good health")
     return instance
-
-
-def main_pid(machine: Machine) -> int:
-    return int(machine.unit(AGENT, "MainPID"))
 
 
 # ------------------------------------------------------------------------- serving

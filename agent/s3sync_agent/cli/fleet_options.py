@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
@@ -34,6 +35,32 @@ class Duration(click.ParamType[float]):
         if found is None:
             self.fail(f"{value!r} is no duration such as 30s, 5m or 1h", param, ctx)
         return float(found[1]) * self._UNITS[found[2]]
+
+
+class Percent(click.ParamType[int]):
+    """`10%` or `10`, from 1 to 100."""
+
+    name = "percent"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d{1,3}) ?%?", str(value))
+        if found is None or not 1 <= int(found[1]) <= 100:
+            self.fail(f"{value!r} is no share such as 10%", param, ctx)
+        return int(found[1])
+
+
+class Shares(click.ParamType[tuple[int, ...]]):
+    """`10,50,100`: shares in percent, each larger than the one before."""
+
+    name = "shares"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        shares = tuple(Percent().convert(each.strip(), param, ctx) for each in str(value).split(","))
+        if any(later <= earlier for earlier, later in pairwise(shares)):
+            self.fail(f"{value!r} does not grow from step to step, as 10,50,100 does", param, ctx)
+        return shares
 
 
 reason = click.option("--reason", metavar="TEXT", default="", help="Why; shown in the history.")

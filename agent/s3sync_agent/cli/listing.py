@@ -11,7 +11,7 @@ from s3sync_agent.bucket import Bucket
 from s3sync_agent.cli import render
 from s3sync_agent.cli.console import show_warning
 from s3sync_agent.cli.site import as_json, on_site, version_argument
-from s3sync_agent.errors import ReleaseError
+from s3sync_agent.errors import FleetError, ReleaseError, StoreError
 from s3sync_agent.layout import Site, escape
 
 if TYPE_CHECKING:  # commands import what they do when they do it: --help answers at once
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # commands import what they do when they do it: --help answer
 @as_json
 @on_site
 def status(bucket: Bucket, site: Site, *, as_json: bool) -> None:
-    """Which release the pointer wants live, since when, and by whom."""
+    """Which release the pointer wants live, since when, and by whom; what is under way, and the fleet."""
     from s3sync_agent.deploy.releases import read_pointer  # noqa: PLC0415
 
     found = read_pointer(bucket, site)
@@ -32,8 +32,20 @@ def status(bucket: Bucket, site: Site, *, as_json: bool) -> None:
     elif found is None:
         click.echo(f"there is no pointer in {site.url}: nothing was promoted yet, or it was removed")
     else:
-        for label, text in _status_lines(found[0].pointer, _now(bucket)):
+        lines = _status_lines(found[0].pointer, _now(bucket))
+        for label, text in [*lines, ("fleet", _fleet_in_words(bucket, site))]:
             click.echo(f"{label:<12}{escape(text)}")
+
+
+def _fleet_in_words(bucket: Bucket, site: Site) -> str:
+    """The pointer is the news here: that the fleet could not be looked at does not take it away."""
+    from s3sync_agent.cli.fleet_table import summary  # noqa: PLC0415
+    from s3sync_agent.deploy.fleet import FleetReader  # noqa: PLC0415
+
+    try:
+        return summary(FleetReader(bucket, site).look())
+    except (StoreError, FleetError) as error:
+        return f"cannot be looked at: {error}"
 
 
 def _status_lines(pointer: Pointer, now: float) -> list[tuple[str, str]]:
@@ -49,9 +61,12 @@ def _status_lines(pointer: Pointer, now: float) -> list[tuple[str, str]]:
     lines.append(("sequence", str(pointer.sequence)))
     lines.append(("baseline", pointer.baseline.version if pointer.baseline else "none"))
     if pointer.prepare is not None:
-        lines.append(("prepare", pointer.prepare.version))
+        lines.append(("prepare", f"{pointer.prepare.version}, being staged everywhere"))
     if pointer.rollout is not None:
-        lines.append(("rollout", f"{pointer.rollout.percent} %"))
+        lines.append(("rollout", f"{pointer.rollout.percent} %, the others serve the baseline"))
+    if pointer.freeze is not None:
+        by = pointer.freeze.by or "somebody"
+        lines.append(("frozen", f"by {by} since {pointer.freeze.at}: {pointer.freeze.reason}"))
     return lines
 
 

@@ -21,6 +21,7 @@ _HERE = "s3sync_agent.cli"
         "abort": Lazy(f"{_HERE}.promoting:abort", "Take back the promotion that is under way."),
         "freeze": Lazy(f"{_HERE}.promoting:freeze", "Refuse promotions for now, with a reason."),
         "unfreeze": Lazy(f"{_HERE}.promoting:unfreeze", "Allow promotions again."),
+        "fleet": Lazy(f"{_HERE}.fleet:fleet", "Every instance: what it serves, and why not another."),
         "status": Lazy(f"{_HERE}.listing:status", "Which release is wanted, since when, by whom."),
         "releases": Lazy(f"{_HERE}.listing:releases", "The releases in S3."),
         "history": Lazy(f"{_HERE}.listing:history", "The latest promotions."),

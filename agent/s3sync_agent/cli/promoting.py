@@ -16,6 +16,7 @@ from s3sync_agent.errors import ReleaseError, StoreError
 from s3sync_agent.layout import Site, escape
 
 if TYPE_CHECKING:  # commands import what they do when they do it: --help answers at once
+    from s3sync_agent.deploy.canary import Steps
     from s3sync_agent.deploy.promote import Promotion
     from s3sync_agent.deploy.promoter import Promoter
     from s3sync_agent.gate import Figures
@@ -37,6 +38,25 @@ _no_mirror = click.option("--no-mirror", is_flag=True, help="Leave the files in 
     help="Wait until there are at least N instances.",
 )
 @click.option(
+    "--canary",
+    type=fleet_options.Percent(),
+    metavar="PERCENT",
+    help="First on this share of the instances, and on those that are canaries by configuration.",
+)
+@click.option(
+    "--steps",
+    "shares",
+    type=fleet_options.Shares(),
+    metavar="PERCENT,…",
+    help="In several steps: 10,50,100.",
+)
+@click.option(
+    "--bake",
+    type=fleet_options.Duration(),
+    metavar="TIME",
+    help="How long each step is watched before the next.  [default: 5m]",
+)
+@click.option(
     "--on-failure",
     type=click.Choice(["rollback", "hold"]),
     default="rollback",
@@ -55,6 +75,9 @@ def promote(
     now: bool,
     force: bool,
     expect: int,
+    canary: int | None,
+    shares: tuple[int, ...] | None,
+    bake: float | None,
     on_failure: str,
     ignore: tuple[str, ...],
     asg: str | None,
@@ -80,6 +103,8 @@ def promote(
     from s3sync_agent.deploy import promote as at_once  # noqa: PLC0415
     from s3sync_agent.deploy import two_phase  # noqa: PLC0415
 
+    steps = _steps(canary, shares, bake)
+
     with terminable(), shown() as show:
         promoter = make_promoter(
             bucket,
@@ -92,11 +117,13 @@ def promote(
             expect=expect,
             take_back=on_failure == "rollback",
         )
+        if now and steps.shares:
+            raise click.UsageError("--now asks nobody, so there is nobody to try it first")
         if now:
             promotion = at_once.promote_now(promoter, version, promotion_id=_new_id(), force=force)
             promotion = two_phase.watched(promoter, promotion)
         else:
-            promotion = two_phase.promote(promoter, version, new_id=_new_id, force=force)
+            promotion = two_phase.promote(promoter, version, new_id=_new_id, force=force, steps=steps)
     for objection in promotion.overridden:
         show_warning(f"forced: {objection}")
     _tell_and_mirror(promoter, promotion, no_mirror=no_mirror)
@@ -186,6 +213,19 @@ def unfreeze(bucket: Bucket, site: Site) -> None:
             f"promotions are allowed again; they were frozen by {escape(before.freeze.by)}: "
             f"{escape(before.freeze.reason)}"
         )
+
+
+def _steps(canary: int | None, shares: tuple[int, ...] | None, bake: float | None) -> Steps:
+    from s3sync_agent.deploy.canary import BAKE, Steps  # noqa: PLC0415
+
+    if canary is not None and shares is not None:
+        raise click.UsageError("--canary 10% is --steps 10,100: give one of them")
+    if shares is None:
+        shares = () if canary is None else (canary,)
+    shares = tuple(share for share in shares if share < 100)
+    if bake is not None and not shares:
+        raise click.UsageError("--bake is the time between steps: give --canary or --steps too")
+    return Steps(shares, BAKE if bake is None else bake) if shares else Steps()
 
 
 def _new_id() -> str:

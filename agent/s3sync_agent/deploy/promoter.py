@@ -22,9 +22,10 @@ from s3sync_agent.errors import (
     ReleaseMissing,
     StoreUnavailable,
 )
-from s3sync_agent.gate import Fleet, Gate, Verdict
+from s3sync_agent.gate import Gate, Verdict
 from s3sync_agent.layout import Site, escape
 from s3sync_agent.pointer import Pointer
+from s3sync_agent.sightings import Fleet
 
 LOOK_EVERY = 0.5  # seconds between two looks: a listing and a conditional GET each
 ASK_GROUP_EVERY = 15.0  # seconds: that API is not made for more
@@ -41,6 +42,10 @@ class Show(Protocol):
 
     def look(self, doing: str, verdict: Verdict) -> None:
         """How every instance stands now."""
+
+
+def _is_settled(verdict: Verdict) -> bool:
+    return verdict.passed or bool(verdict.ended_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +142,14 @@ class Promoter:
         judge: Callable[[Fleet, Gate], Verdict],
         *,
         allowed: Callable[[Verdict], float],
+        until: Callable[[Verdict], bool] = _is_settled,
         still: Callable[[Pointer], bool],
         goes_on: str,
     ) -> Verdict:
-        """Look at pointer and fleet until the verdict passes or an instance ended it, at most `allowed`
-        seconds. `still` says whether a pointer that somebody wrote meanwhile is about the same; `goes_on` is
-        told to whoever interrupts. Raises PointerConflict, and StoreError when S3 does not answer for so
-        long.
+        """Look at pointer and fleet until the verdict is what is waited for: it passes, or an instance ended
+        it; at most `allowed` seconds. `still` says whether a pointer that somebody wrote meanwhile is about
+        the same; `goes_on` is told to whoever interrupts. Raises PointerConflict, and StoreError when S3
+        does not answer for so long.
         """
         began = self.clock.monotonic()
         verdict = Verdict(())
@@ -162,7 +168,7 @@ class Promoter:
                     cut_off = True
                 else:
                     self.show.look(doing, verdict)
-                    if verdict.ended_by or verdict.passed:
+                    if until(verdict):
                         return verdict
                 if self.clock.monotonic() - began >= allowed(verdict):
                     if failure is not None:

@@ -25,7 +25,8 @@ def await_served(
 
     `asked` as in `gate.serving`. A reported failure ends it, and `take_back` says what becomes of the pointer
     (None: it stays). Who is not heard of has until PROBED_WITHIN after the instant, and so has everybody when
-    it was `staged` before; otherwise the time-out counts. Raises FleetError, PointerConflict, StoreError.
+    it was `staged` before; otherwise the time-out counts. After that the pointer stays, unless only a share
+    was meant to try it. Raises FleetError, PointerConflict, StoreError.
     """
     active = promoter.pointer.active
     ahead = max(0.0, parse_time(active.activate_at) - promoter.now()) if active.activate_at else 0.0
@@ -54,6 +55,12 @@ def await_served(
             f"{active.version} does not work: {listed(verdict.ended_by)}\n{done}",
             hint=_first_hint(verdict.ended_by) or "`s3sync fleet` shows every instance",
         )
+    if not verdict.passed and promoter.pointer.rollout is not None and take_back:
+        raise FleetError(
+            f"{active.version} is not known to be served where it should be tried: {missing(verdict)}\n"
+            f"{take_back(promoter)}",
+            hint="`s3sync fleet` shows every instance",
+        )
     if not verdict.passed:
         raise FleetError(
             f"{active.version} is active, but not known to be served everywhere: {missing(verdict)}\n"
@@ -66,7 +73,7 @@ def await_served(
 
 def listed(places: Iterable[Place]) -> str:
     """`i-1 denied it: …; i-2 …`, safe to print."""
-    found = [f"{place.name} {place.why}" for place in places]
+    found = [place.clause for place in places]
     more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
     return "; ".join(found[:SHOWN] + more)
 

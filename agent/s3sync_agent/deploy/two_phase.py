@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from s3sync_agent import gate
 from s3sync_agent.deploy.abort import take_back
+from s3sync_agent.deploy.canary import AT_ONCE, Steps, roll_out
 from s3sync_agent.deploy.guards import (
     check_notes,
     looks_like_an_accident,
@@ -23,14 +24,17 @@ from s3sync_agent.deploy.promoter import Promoter
 from s3sync_agent.deploy.releases import StoredManifest
 from s3sync_agent.deploy.served import SHOWN, await_served, listed, missing
 from s3sync_agent.errors import FleetError, PointerConflict
-from s3sync_agent.gate import Fleet, Verdict
-from s3sync_agent.pointer import Pointer, activated, format_time, prepared
+from s3sync_agent.gate import Verdict
+from s3sync_agent.pointer import Pointer, format_time, prepared
+from s3sync_agent.sightings import Fleet
 
 NewId = Callable[[], str]
 
 
-def promote(promoter: Promoter, version: str, *, new_id: NewId, force: bool = False) -> Promotion:
-    """Make `version` live on every instance at one instant, or on none.
+def promote(
+    promoter: Promoter, version: str, *, new_id: NewId, force: bool = False, steps: Steps = AT_ONCE
+) -> Promotion:
+    """Make `version` live on every instance at one instant, or in `steps`, or on none.
 
     `new_id` makes a random promotion id. Goes on with a promotion of the same release that was interrupted.
     Raises FleetError when the fleet did not take it, saying what was done about it; ReleaseError,
@@ -41,8 +45,8 @@ def promote(promoter: Promoter, version: str, *, new_id: NewId, force: bool = Fa
     if before is None:
         return _first(promoter, version, promotion_id=new_id(), force=force)
     refuse_while_frozen(before)
-    _refuse_beside_another(promoter, before, version)
     stored = whole_release(promoter.bucket, promoter.site, version)
+    _refuse_beside_another(promoter, before, stored)
     overridden = []
     if accident := looks_like_an_accident(promoter.bucket, promoter.site, before, stored):
         overridden.append(objection(accident, "promotes it all the same", force=force))
@@ -50,10 +54,13 @@ def promote(promoter: Promoter, version: str, *, new_id: NewId, force: bool = Fa
     if _stands(before, stored, fleet):
         promoter.show.say(f"{version} is active already")
         asked = gate.waited_for(fleet, promoter.gate())
+    elif before.rollout is not None:
+        promoter.show.say(f"{version} is on {before.rollout.percent} % already")
+        asked = roll_out(promoter, steps)
     else:
         _prepare(promoter, stored, fleet, new_id)
         _await_staged(promoter)
-        asked = _activate(promoter)
+        asked = roll_out(promoter, steps)
     figures = await_served(promoter, asked=asked, take_back=take_back)
     promotion = Promotion(promoter.pointer, promoter.etag, before, stored.manifest, tuple(overridden))
     return replace(promotion, figures=figures)
@@ -74,9 +81,10 @@ def watched(promoter: Promoter, promotion: Promotion) -> Promotion:
     return replace(promotion, pointer=promoter.pointer, figures=figures)
 
 
-def _refuse_beside_another(promoter: Promoter, before: Pointer, version: str) -> None:
+def _refuse_beside_another(promoter: Promoter, before: Pointer, stored: StoredManifest) -> None:
+    version = stored.manifest.version
     other = before.prepare or (before.active if before.rollout else None)
-    if other is None or other.version == version:
+    if other is None or (other.version, other.manifest_sha256) == (version, stored.sha256):
         return
     doing = "prepared" if before.prepare else "being rolled out"
     info = promoter.bucket.head(promoter.site.pointer)
@@ -164,25 +172,3 @@ def _without_them(version: str, verdict: Verdict) -> str:
     look = "`s3sync fleet` shows every instance"
     names = " ".join(f"--ignore {place.name}" for place in verdict.held_up_by[:SHOWN])
     return f"{look}; `s3sync promote {version} {names}` does not wait" if names else look
-
-
-# -------------------------------------------------------------------------- phase two
-
-
-def _activate(promoter: Promoter) -> frozenset[str]:
-    """Write `active` with its instant; returns who was in the gate then."""
-    fleet = promoter.look()
-    asked = gate.waited_for(fleet, promoter.gate())
-    now = promoter.now()
-    pointer = activated(
-        promoter.pointer,
-        activate_at=gate.activation_instant(fleet),
-        percent=None,
-        by=promoter.by,
-        reason=promoter.reason,
-        now=now,
-    )
-    version, at = pointer.active.version, pointer.active.activate_at
-    promoter.write(pointer, version=version)
-    promoter.show.say(f"{version} goes live {f'at {at}' if at else 'at once'} (sequence {pointer.sequence})")
-    return asked

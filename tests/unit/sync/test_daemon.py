@@ -141,7 +141,7 @@ def test_an_instant_is_known_while_the_tick_that_brought_it_goes_on(
             daemon._worker.busy = True
             daemon._look_ahead()
             clock.advance(40)
-            daemon._activate_due()
+            assert daemon._countdown.act()
             assert daemon._instance.webroot.live() == due
 
     s3.before = slow
@@ -246,7 +246,8 @@ def test_a_state_directory_that_cannot_be_read_does_not_end_the_loop(daemon: Dae
     releases.rmdir()
     releases.write_text("what is this?")
     assert daemon._status_line() == "STATUS=the state directory cannot be read: Not a directory"
-    assert daemon._next_due() is None
+    daemon._countdown.look(forget=True)
+    assert daemon._countdown.wakes_in() is None
 
 
 def test_a_run_directory_that_cannot_be_made_again_ends_the_service_for_systemd_to_make_it(
