@@ -31,15 +31,19 @@ class Countdown:
 
     def look(self, *, forget: bool) -> None:
         """Ask what lies ahead now. During a tick (`forget` false) what was known stays: the tick may have the
-        pointer in its hands."""
+        pointer in its hands. So does an instant that has come since the tick ended: it lies ahead no more,
+        and `act` has not seen it yet."""
         try:
             due = self._sync.next_due()
         except OSError:  # the loop outlives a state directory that cannot be read; the tick tells
             due = None
-        if due is None and not forget:
+        if due is None and (not forget or self._has_come()):
             return
         self._armed = self._armed and due == self._due  # another instant has to be armed anew
         self._due = due
+
+    def _has_come(self) -> bool:
+        return self._due is not None and self._left(self._due) <= 0
 
     def wakes_in(self) -> float | None:
         """Seconds until there is something to do; None when nothing lies ahead."""

@@ -12,6 +12,7 @@ import pytest
 from s3sync_agent.daemon import READY_WITHIN, Daemon, Message, Wake
 from s3sync_agent.errors import ConfigError, StoreUnavailable
 from s3sync_agent.notify import Notifier
+from s3sync_agent.pointer import parse_time
 from s3sync_agent.settings import Settings, load
 from tests.agents import Elsewhere, FakeClock, Recorder
 from tests.fakes import MemoryBucket
@@ -146,6 +147,25 @@ def test_an_instant_is_known_while_the_tick_that_brought_it_goes_on(
 
     s3.before = slow
     assert daemon._ticker.attempt().error is None
+
+
+def test_an_instant_that_comes_between_the_end_of_a_tick_and_its_note_is_kept(
+    daemon: Daemon, clock: FakeClock, s3: MemoryBucket
+) -> None:
+    publisher = Publisher(s3, now=clock.now())
+    publisher.publish("v1")
+    publisher.promote("v1")
+    daemon._ticker.attempt()
+    due = publisher.publish("v2", {"index.html": b"2"})
+    instant = publisher.promote("v2", activate_in=30).active.activate_at
+    assert instant is not None
+    daemon._handle(Message(Wake.JOB_DONE, daemon._ticker.attempt()))
+    clock.advance(parse_time(instant) - 0.1 - clock.now())
+    ended = daemon._ticker.attempt()
+    clock.advance(0.2)
+    daemon._handle(Message(Wake.JOB_DONE, ended))
+    assert daemon._countdown.act()
+    assert daemon._instance.webroot.live() == due
 
 
 def test_who_asks_during_a_long_job_is_told_once_a_second_whatever_comes_meanwhile(
