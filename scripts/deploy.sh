@@ -221,7 +221,7 @@ publish_first_release() {
   [[ $pointer == null ]] || return 0
   say "publish and promote the first release"
   version=$(s3sync publish -- "$site_dir")
-  s3sync promote "$version" --now
+  s3sync promote "$version"
 }
 
 # Without egress CloudFormation hears no signals, so instances are replaced here; those that are up to date are

@@ -130,7 +130,7 @@ def _publish(asked: Asked) -> None:
         raise ConfigError("there is no folder to publish", hint="name it: --dir, or site-dir of the action")
     named = ["--version", asked.version] if asked.version else []
     version = s3sync("publish", *named, "--", asked.folder).strip()
-    s3sync("promote", version, "--now")
+    s3sync("promote", version)
 
 
 def _active(bucket: Bucket, site: Site) -> ReleaseRef | None:

@@ -551,7 +551,7 @@ release() {
   rm -rf "$work/site"
   cp -R "$root/examples/site" "$work/site"
   printf '%s' "$1" >"$work/site/proof.txt"
-  s3sync promote "$(s3sync publish "$work/site")" --now
+  s3sync promote "$(s3sync publish "$work/site")"
 }
 
 promoted() { release first && within 60 serves proof.txt first && release second && within 60 serves proof.txt second; }

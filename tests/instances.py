@@ -5,17 +5,23 @@ What they decide is decided by `machine.decide`; everything slow is a number of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
 from s3sync_agent.deploy.promoter import Promoter, Terms
+from s3sync_agent.errors import ObjectMissing
 from s3sync_agent.gate import Gate, Verdict
 from s3sync_agent.heartbeat import STOPPED, Denied, Failed, Heartbeat, Staged, encode_heartbeat
 from s3sync_agent.layout import Site
 from s3sync_agent.machine import View, decide
-from s3sync_agent.pointer import Pointer, format_time, parse_pointer
+from s3sync_agent.pointer import MAX_POINTER_BYTES, Pointer, format_time, parse_pointer
+from s3sync_agent.release import digest
 from tests.fakes import MemoryBucket
 from tests.releases import NOON, SITE
 
@@ -48,11 +54,47 @@ class VirtualClock:
                 each(self.at)
 
 
+class Store(Protocol):
+    """Where a fake instance reads the pointer and writes its heartbeat."""
+
+    def read(self, key: str) -> bytes | None: ...
+
+    def write(self, key: str, body: bytes) -> None: ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Beside the requests that a bucket in memory counts."""
+
+    bucket: MemoryBucket
+
+    def read(self, key: str) -> bytes | None:
+        stored = self.bucket.objects.get(key)
+        return stored.body if stored else None
+
+    def write(self, key: str, body: bytes) -> None:
+        self.bucket.place(key, body)
+
+
+@dataclass(frozen=True)
+class OnServer:
+    bucket: Bucket
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return self.bucket.get(key, limit=MAX_POINTER_BYTES).body
+        except ObjectMissing:
+            return None
+
+    def write(self, key: str, body: bytes) -> None:
+        self.bucket.put(key, body, size=len(body), sha256=digest(body))
+
+
 @dataclass
 class FakeInstance:
     """`refuses` and `lacks_room_for` are versions: found wrong after the swap, and not stageable."""
 
-    bucket: MemoryBucket
+    store: Store
     identity: str
     site: Site = SITE
     poll: float = 5.0
@@ -85,8 +127,8 @@ class FakeInstance:
             return
         if now >= self._next_poll:
             self._next_poll = now + self.poll
-            stored = self.bucket.objects.get(self.site.pointer)
-            self.pointer = parse_pointer(stored.body).pointer if stored else None
+            stored = self.store.read(self.site.pointer)
+            self.pointer = parse_pointer(stored).pointer if stored else None
         if self.pointer is not None:
             self._follow(self.pointer, now)
         self.beat(now)
@@ -161,7 +203,7 @@ class FakeInstance:
         if self.mute or (beat == self._written and now < self._written_at + self.interval):
             return
         self._written, self._written_at = beat, now
-        self.bucket.place(self.site.heartbeat(self.identity), encode_heartbeat(beat))
+        self.store.write(self.site.heartbeat(self.identity), encode_heartbeat(beat))
 
     def stop(self, now: float) -> None:
         """A clean end of the agent; nginx goes on."""
@@ -177,7 +219,7 @@ class FakeFleet:
         clock.passing.append(self._tick)
 
     def add(self, identity: str, **behaviour: object) -> FakeInstance:
-        instance = FakeInstance(self.bucket, identity, **behaviour)  # type: ignore[arg-type]  # as named there
+        instance = FakeInstance(InMemory(self.bucket), identity, **behaviour)  # type: ignore[arg-type]  # as named there
         self.instances.append(instance)
         return instance
 
@@ -192,6 +234,26 @@ class FakeFleet:
     def _tick(self, now: float) -> None:
         for each in self.instances:
             each.tick(now)
+
+
+@contextmanager
+def one_instance(bucket: Bucket, site: Site, identity: str = "i-1") -> Iterator[FakeInstance]:
+    """On a real server, in real time, as long as the block runs: what is promoted is taken."""
+    instance = FakeInstance(OnServer(bucket), identity, site, poll=0.2, stages_in=0.1, probes_in=0.1)
+    ended = threading.Event()
+
+    def live() -> None:
+        while not ended.wait(0.1):
+            instance.tick(time.time())
+
+    instance.tick(time.time())
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        yield instance
+    finally:
+        ended.set()
+        thread.join(timeout=10)
 
 
 class Heard:

@@ -1,13 +1,9 @@
-"""The gate: which instances a promotion waits for, which hold it up, which end it. Pure.
-
-What an instance says about itself is believed, within bounds: nothing that one of them writes may delay
-the others for longer than `LONGEST_AHEAD`.
-"""
+"""The gate: which instances a promotion waits for, which hold it up, which end it. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from statistics import median
@@ -15,59 +11,10 @@ from statistics import median
 import msgspec
 
 from s3sync_agent import rollout
-from s3sync_agent.errors import PointerInvalid
-from s3sync_agent.heartbeat import MISSED, STOPPED, Heartbeat
+from s3sync_agent.heartbeat import STOPPED, Heartbeat
 from s3sync_agent.layout import escape
-from s3sync_agent.pointer import Pointer, ReleaseRef, Rollout, parse_time
-
-POLL_INTERVAL = 5.0  # seconds; of instances whose heartbeat cannot be read, as is the next
-HEARTBEAT_INTERVAL = 60.0
-LONGEST_AHEAD = 600.0  # seconds, as is the next
-LONGEST_HURRIED = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """A heartbeat, and when it was written (unix seconds by S3's clock)."""
-
-    beat: Heartbeat
-    written_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """What lies in a heartbeat's place and is none."""
-
-    identity: str
-    fault: str
-    written_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """One look at all heartbeats, sorted by identity; `now` is unix seconds by S3's clock."""
-
-    sightings: tuple[Sighting, ...]
-    unreadable: tuple[Unreadable, ...]
-    now: float
-
-    def silent(self, seen: Sighting | Unreadable) -> bool:
-        """Whether it missed so many heartbeats that nobody knows how it is. One that was stopped is not
-        expected to write."""
-        if isinstance(seen, Unreadable):
-            return self.now - seen.written_at > MISSED * HEARTBEAT_INTERVAL
-        return seen.beat.state != STOPPED and self.now - seen.written_at > seen.beat.silent_after()
-
-    def fresh(self) -> list[Sighting]:
-        """Those that write."""
-        return [
-            sighting
-            for sighting in self.sightings
-            if sighting.beat.state != STOPPED and not self.silent(sighting)
-        ]
-
-    def __bool__(self) -> bool:
-        return bool(self.sightings or self.unreadable)
+from s3sync_agent.pointer import Pointer, ReleaseRef, Rollout
+from s3sync_agent.sightings import Fleet, Sighting, Unreadable, moment, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +82,11 @@ class Place:
         """What people call it. Safe to print."""
         return name_of(self.beat) if self.beat else escape(self.identity)
 
-
-def name_of(beat: Heartbeat) -> str:
-    """The instance id where the identity ends in it, else that. Safe to print."""
-    ends_in_it = beat.instance_id and beat.identity.endswith(beat.instance_id)
-    return escape(beat.instance_id if ends_in_it else beat.identity)
-
-
-def named(beats: Iterable[Heartbeat]) -> list[str]:
-    """The names, with a mark on those that were made canaries by configuration."""
-    return [f"{name_of(beat)} (canary)" if beat.canary else name_of(beat) for beat in beats]
+    @property
+    def clause(self) -> str:
+        """`i-1 denied it: GET / answered 500`. Safe to print."""
+        verb = {Standing.DENIED: "denied it: ", Standing.FAILED: "could not stage it: "}
+        return f"{self.name} {verb.get(self.standing, '')}{self.why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,31 +223,6 @@ def waited_for(fleet: Fleet, gate: Gate) -> frozenset[str]:
     )
 
 
-def activation_instant(fleet: Fleet) -> float | None:
-    """An instant that everybody hears of before it comes, in unix seconds by S3's clock: two polls ahead,
-    and not before the latest poll that was announced. None, at once, when there is nobody to agree with."""
-    ahead = _two_polls(fleet)
-    if ahead is None:
-        return None
-    announced = [_moment(sighting.beat.next_poll_at) for sighting in fleet.fresh()]
-    polls = [moment - fleet.now for moment in announced if moment is not None]
-    return fleet.now + min(LONGEST_AHEAD, max([ahead, *polls]))
-
-
-def hurried_instant(fleet: Fleet) -> float | None:
-    """The same for who has no time: two polls ahead, whoever is late then goes when it hears of it."""
-    ahead = _two_polls(fleet)
-    return None if ahead is None else fleet.now + min(LONGEST_HURRIED, ahead)
-
-
-def _two_polls(fleet: Fleet) -> float | None:
-    beats = [sighting.beat for sighting in fleet.fresh()]
-    unknown = [item for item in fleet.unreadable if not fleet.silent(item)]
-    if len(beats) + len(unknown) < 2:
-        return None
-    return 2 * max([beat.poll_interval for beat in beats] + [POLL_INTERVAL] * len(unknown))
-
-
 def share_with_somebody(fleet: Fleet, gate: Gate, percent: int, promotion_id: str) -> int | None:
     """`percent`, raised so far that at least one instance that is heard of takes the promotion; None when
     there is none at all."""
@@ -343,9 +260,9 @@ def figures(verdict: Verdict, ref: ReleaseRef) -> Figures:
     """Who swapped before the promotion's instant joined an earlier step of its rollout, and has no part in
     the skew."""
     beats = [place.beat for place in verdict.ready if place.beat is not None]
-    began = _moment(ref.activate_at or "") or -math.inf
-    moments = [moment for beat in beats if (moment := _moment(beat.activated_at)) is not None]
-    swaps = [moment for moment in moments if moment >= began]
+    began = moment(ref.activate_at or "") or -math.inf
+    moments = [moment(beat.activated_at) for beat in beats]
+    swaps = [at for at in moments if at is not None and at >= began]
     stages = [beat.stage_seconds for beat in beats] or [0.0]
     skew = max(swaps) - min(swaps) if len(swaps) > 1 else None
     return Figures(len(beats), median(stages), max(stages), skew)
@@ -401,14 +318,14 @@ def _unreadable(item: Unreadable, gate: Gate) -> Place:
 def _denied(beat: Heartbeat, ref: ReleaseRef) -> Place | None:
     for denied in beat.denied:
         if denied.promotion_id == ref.promotion_id:
-            return _place(beat, Standing.DENIED, f"denied it: {escape(denied.reason)}")
+            return _place(beat, Standing.DENIED, escape(denied.reason))
     return None
 
 
 def _failed(beat: Heartbeat, ref: ReleaseRef) -> Place | None:
     for failed in beat.failed:
         if failed.promotion_id == ref.promotion_id:
-            why = f"could not stage it: {escape(failed.error)}: {escape(failed.message)}"
+            why = f"{escape(failed.error)}: {escape(failed.message)}"
             return _place(beat, Standing.FAILED, why, escape(failed.hint))
     return None
 
@@ -440,11 +357,3 @@ def _served(beat: Heartbeat) -> str:
 
 def _because(beat: Heartbeat) -> str:
     return f" ({escape(beat.because)})" if beat.because else ""
-
-
-def _moment(text: str) -> float | None:
-    """A time that an instance wrote; None when it is none."""
-    try:
-        return parse_time(text)
-    except PointerInvalid:
-        return None

@@ -119,16 +119,21 @@ class Prover:
 
     def _judge(self, serving: Serving, verdict: Verdict, back_to: Sequence[Serving]) -> bool:
         """Whose fault a wrong answer is; whether the release was taken back for it."""
-        before = self._before
-        asked_before = before is not None and before[0] != serving.release
-        if before is not None and asked_before and before[1].kind is Kind.PASSED:
+        before = self._asked_before()
+        if before is Kind.PASSED:
             return self._fall_back(serving, verdict, back_to[0] if back_to else None)
-        if before is not None and asked_before and before[1].kind is Kind.WRONG:
+        if before is Kind.WRONG:
             return False  # it was wrong with the release before, too
         if not back_to or serving.promotion in self._compared:
             return False
         self._compared.add(serving.promotion)
         return self._compare(serving, verdict, back_to[0])
+
+    def _asked_before(self) -> Kind | None:
+        """How the release was answered that was left for this one; None when nobody asked."""
+        if self._before is None or self._before[0] != self.swapper.left:
+            return None
+        return self._before[1].kind
 
     def _compare(self, serving: Serving, verdict: Verdict, other: Serving) -> bool:
         """Ask about the release to go back to. Right there: it is this release's fault. Otherwise it is not,

@@ -156,7 +156,7 @@ def _from_files(config: Path | None, faults: Faults) -> list[Given]:
     given: list[Given] = []
     for path in config_files(config):
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(path.read_bytes().decode())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             faults.add(str(path), "(file)", path.name, f"cannot be read: {error}")
             continue

@@ -19,10 +19,9 @@ class Swapper:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._armed: tuple[str | None, Armed] | None = None  # and what was live when it was armed
-        # Of the latest activation: when (unix seconds), how long it took, by how much it was late.
+        # The latest activation: when (unix seconds), and what was live before it.
         self.activated_at = 0.0
-        self.took = 0.0
-        self.late = 0.0
+        self.left: str | None = None
 
     def arm(self, release: str) -> None:
         """Do now what an activation of `release` would do before its rename. Raises StagingError."""
@@ -43,16 +42,15 @@ class Swapper:
             instance.step(Step.ACTIVATE)
             started = instance.clock.monotonic()
             now = self._swap(release, promotion, previous=self._good(before))
-            self.activated_at = now
-            self.took = instance.clock.monotonic() - started
-            self.late = max(0.0, now - due) if due is not None else 0.0
+            self.activated_at, self.left = now, before
+            took = instance.clock.monotonic() - started
         instance.reporter.event(
             "activate.done",
             release=release,
             before=before or "",
             at=format_time(now),
-            late=round(self.late, 4),
-            seconds=round(self.took, 4),
+            late=round(max(0.0, now - due), 4) if due is not None else 0.0,
+            seconds=round(took, 4),
         )
 
     def go_back(self, release: str, promotion: str) -> None:

@@ -53,8 +53,11 @@ class Sync:
             readiness=readiness,
             lookout=self.lookout,
         )
-        # When S3 answered the question of this tick, in unix seconds; the tick may go on for long.
-        self.answered_at: float | None = None
+
+    @property
+    def answered_at(self) -> float | None:
+        """When S3 answered last in this tick, in unix seconds; the tick may go on for long."""
+        return self.lookout.answered_at
 
     def start(self) -> list[str]:
         """Take the state directory over as it is found; returns what was swept.
@@ -91,7 +94,7 @@ class Sync:
                 self._prover.tell_hooks()
 
     def _tick(self) -> Outcome:
-        self.answered_at = None
+        self.lookout.answered_at = None
         with disk_errors("the state directory"):
             self._instance.webroot.make_directories()
         if self._is_plain_site():
@@ -105,12 +108,12 @@ class Sync:
             if accepted is not None:
                 self._pointer.serve_what_is_here(accepted)
             raise
-        self.answered_at = self._instance.clock.now()
+        self.lookout.answered_at = self._instance.clock.now()
         return self._plain_tick() if document is None else self._pointer.tick(document)
 
     def _plain_tick(self) -> Outcome:
         sight = self._source.observe()
-        self.answered_at = self._instance.clock.now()
+        self.lookout.answered_at = self._instance.clock.now()
         if isinstance(sight, HasPointer):
             document = observe_pointer(self._instance)
             if document is None:  # taken away between the two requests: a plain site after all
@@ -182,11 +185,6 @@ class Sync:
     def unproved(self) -> str:
         """Why what is live was not found good; "" when it was."""
         return self._prover.why_not()
-
-    @property
-    def swapper(self) -> Swapper:
-        """For its figures of the latest activation."""
-        return self._prover.swapper
 
 
 def held_error(outcome: Outcome, site: layout.Site) -> ReleaseRefused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from s3sync_agent.deploy.releases import list_releases, read_pointer
 from s3sync_agent.layout import parse_site
 from scripts import pipeline
 from tests.agent_process import minimal, running
+from tests.instances import FakeInstance, one_instance
 from tests.integration.conftest import LiveSite
 from tests.integration.sites import bucket_of, promote_here, publish_here
 from tests.nginx_process import nginx_serving
@@ -91,6 +93,11 @@ def publish(site: LiveSite, files: dict[str, str], *arguments: str, folder: Path
     return done
 
 
+def instance_of(site: LiveSite) -> AbstractContextManager[FakeInstance]:
+    """A fleet that takes what is promoted."""
+    return one_instance(bucket_of(site), parse_site(site.url))
+
+
 def scene(site: LiveSite, files: dict[str, str], version: str) -> None:
     """A release that went live before the test began."""
     site.write(files)
@@ -135,7 +142,8 @@ def test_a_release_knows_the_commit_and_the_run_that_made_it(site: LiveSite, tmp
 
 def test_the_next_release_lists_what_changed(site: LiveSite, tmp_path: Path) -> None:
     scene(site, ONE, "v1")
-    done = publish(site, TWO, "--version=v2", folder=tmp_path, gone="old.html")
+    with instance_of(site):
+        done = publish(site, TWO, "--version=v2", folder=tmp_path, gone="old.html")
     assert done.code == 0
     assert done.outputs == {"version": "v2", "url": ""}
     assert "| before | `v1` |" in done.summary
@@ -146,7 +154,8 @@ def test_the_next_release_lists_what_changed(site: LiveSite, tmp_path: Path) -> 
 def test_a_long_list_of_changes_is_cut_and_says_where_the_rest_is(site: LiveSite, tmp_path: Path) -> None:
     scene(site, ONE, "v1")
     many = {f"page-{number}.html": "<p>new</p>" for number in range(pipeline.SHOWN + 7)}
-    done = publish(site, many, "--version=v2", folder=tmp_path)
+    with instance_of(site):
+        done = publish(site, many, "--version=v2", folder=tmp_path)
     assert done.summary.count("\n+ page-") == pipeline.SHOWN
     assert done.summary.endswith("```\n\n… and 7 more: `s3sync diff v1 v2`\n")
 
@@ -269,6 +278,7 @@ def test_it_waits_until_the_site_answers_with_the_release(site: LiveSite, tmp_pa
     with (
         nginx_serving(site.state, site.state / "run", nginx_folder) as nginx,
         running(site.environ, folder=tmp_path) as agent,
+        instance_of(site),
     ):
         agent.wait_for("activate.done")
         done = publish(site, more, "--version=v2", f"--url={nginx.url}/", folder=tmp_path)

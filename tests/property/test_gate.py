@@ -9,9 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3sync_agent import gate
-from s3sync_agent.gate import LONGEST_AHEAD, LONGEST_HURRIED, Fleet, Gate, Sighting, Standing, Unreadable
+from s3sync_agent.gate import Gate, Standing
 from s3sync_agent.heartbeat import STOPPED, Denied, Failed, Heartbeat, Staged
 from s3sync_agent.pointer import Rollout, format_time, parse_time
+from s3sync_agent.sightings import (
+    LONGEST_AHEAD,
+    LONGEST_HURRIED,
+    Fleet,
+    Sighting,
+    Unreadable,
+    activation_instant,
+    hurried_instant,
+)
 from tests.releases import NOON, SITE, pointer_after, reference
 
 REF = reference("B", promotion=7)
@@ -164,15 +173,15 @@ def test_phase_two_passes_only_when_all_who_were_asked_serve_it_well(fleet: Flee
 @given(fleets)
 def test_no_instance_can_put_the_instant_off_for_long(fleet: Fleet) -> None:
     for instant, longest in (
-        (gate.activation_instant(fleet), LONGEST_AHEAD),
-        (gate.hurried_instant(fleet), LONGEST_HURRIED),
+        (activation_instant(fleet), LONGEST_AHEAD),
+        (hurried_instant(fleet), LONGEST_HURRIED),
     ):
         assert instant is None or fleet.now < instant <= fleet.now + longest
 
 
 @given(fleets)
 def test_everybody_polls_twice_before_the_instant(fleet: Fleet) -> None:
-    instant = gate.activation_instant(fleet)
+    instant = activation_instant(fleet)
     if instant is None or instant == fleet.now + LONGEST_AHEAD:
         return
     for sighting in fleet.fresh():

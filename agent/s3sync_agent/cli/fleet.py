@@ -15,8 +15,8 @@ from s3sync_agent.errors import ReleaseRefused
 from s3sync_agent.layout import Site
 
 if TYPE_CHECKING:  # commands import what they do when they do it: --help answers at once
-    from s3sync_agent.gate import Fleet
     from s3sync_agent.pointer import Pointer
+    from s3sync_agent.sightings import Fleet
 
 WATCH_EVERY = 1.0  # seconds
 
@@ -61,7 +61,8 @@ def _print(fleet: Fleet) -> None:
     from s3sync_agent.cli import fleet_table  # noqa: PLC0415
 
     if fleet:
-        render.print_table(fleet_table.COLUMNS, fleet_table.rows(fleet), right=fleet_table.RIGHT)
+        columns, rows = fleet_table.table(fleet)
+        render.print_table(columns, rows, right=fleet_table.RIGHT)
     click.echo(fleet_table.summary(fleet))
 
 
@@ -76,10 +77,11 @@ def _pointer(bucket: Bucket, site: Site) -> Pointer:
 
 def _would(fleet: Fleet, pointer: Pointer, percent: int) -> str:
     from s3sync_agent import gate  # noqa: PLC0415
+    from s3sync_agent.sightings import named  # noqa: PLC0415
 
     ref = pointer.prepare or pointer.active
     takes = gate.takers(fleet, pointer, percent, ref.promotion_id)
-    return f"at {percent} % these take {ref.version}: {', '.join(gate.named(takes)) or 'nobody'}"
+    return f"at {percent} % these take {ref.version}: {', '.join(named(takes)) or 'nobody'}"
 
 
 def _documents(fleet: Fleet, pointer: Pointer | None, percent: int | None) -> list[dict[str, object]]:

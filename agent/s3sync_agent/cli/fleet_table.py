@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import compress
 
 from s3sync_agent.cli.render import age, plural
-from s3sync_agent.errors import PointerInvalid
-from s3sync_agent.gate import Fleet, Sighting, name_of
 from s3sync_agent.heartbeat import STOPPED, Heartbeat
 from s3sync_agent.layout import escape
-from s3sync_agent.pointer import parse_time
+from s3sync_agent.sightings import Fleet, Sighting, moment, name_of
 
 COLUMNS = ("INSTANCE", "ZONE", "STATE", "SERVING", "SINCE", "WANTED", "BEHIND", "SEEN", "BECAUSE")
 RIGHT = ("SINCE", "BEHIND", "SEEN")
 NAMED = 8  # instances in a sentence; a fleet may have thousands
 
 
-def rows(fleet: Fleet) -> list[tuple[str, ...]]:
-    """As instances wrote it: whoever prints it escapes it."""
+def table(fleet: Fleet) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows, without the columns in which nobody has anything to say. As instances wrote it:
+    whoever prints it escapes it."""
+    found = _rows(fleet)
+    told = [any(row[index] for row in found) for index in range(len(COLUMNS))]
+    return list(compress(COLUMNS, told)), [list(compress(row, told)) for row in found]
+
+
+def _rows(fleet: Fleet) -> list[tuple[str, ...]]:
     found = [_row(fleet, sighting) for sighting in fleet.sightings]
     found += [
         (item.identity, "", "unreadable", "", "", "", "", age(fleet.now - item.written_at), item.fault)
@@ -28,7 +34,7 @@ def rows(fleet: Fleet) -> list[tuple[str, ...]]:
 
 def _row(fleet: Fleet, sighting: Sighting) -> tuple[str, ...]:
     beat = sighting.beat
-    since = _moment(beat.activated_at)
+    since = moment(beat.activated_at)
     return (
         name_of(beat),
         beat.zone,
@@ -94,11 +100,3 @@ def summary(fleet: Fleet) -> str:
 def _some(names: list[str]) -> str:
     more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
     return ", ".join(names[:NAMED] + more)
-
-
-def _moment(text: str) -> float | None:
-    """A time that an instance wrote; None when it is none."""
-    try:
-        return parse_time(text)
-    except PointerInvalid:
-        return None

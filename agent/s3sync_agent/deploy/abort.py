@@ -58,7 +58,7 @@ def _write(promoter: Promoter) -> str:
     promoter.write(after, deed=f"{left.version} was taken back")
     if before.prepare is not None:
         return f"{left.version} is not prepared any more; nothing that is served has changed"
-    return f"the pointer is back at {after.active.version}"
+    return f"the pointer is back at {after.active.version}, which instances serve again after their next poll"
 
 
 def _refuse_what_is_done(promoter: Promoter, pointer: Pointer) -> None:

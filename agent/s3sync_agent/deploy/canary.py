@@ -5,15 +5,18 @@ What a share reports, or that it falls silent, takes the release back: nobody el
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from s3sync_agent import gate
 from s3sync_agent.deploy.abort import take_back
 from s3sync_agent.deploy.promoter import Promoter
 from s3sync_agent.deploy.served import PROBED_WITHIN, SHOWN, await_served, listed
 from s3sync_agent.errors import FleetError
-from s3sync_agent.gate import Fleet, Standing, Verdict
+from s3sync_agent.gate import Standing, Verdict
 from s3sync_agent.pointer import Pointer, activated, widened
+from s3sync_agent.sightings import Fleet, activation_instant, named
 
 BAKE = 300.0  # seconds
 
@@ -59,10 +62,13 @@ def _widen(promoter: Promoter, share: int | None) -> frozenset[str]:
             f"{ref.version} was not promoted: nobody is heard of who could try it\n{take_back(promoter)}",
             hint="`s3sync fleet` shows every instance",
         )
-    move = activated if before.prepare is not None else widened
+    move: Callable[..., Pointer] = widened
+    if before.prepare is not None:
+        stayed = not gate.denied_by_anyone(fleet, before.active.promotion_id)
+        move = partial(activated, stayed=stayed)
     pointer = move(
         before,
-        activate_at=gate.activation_instant(fleet),
+        activate_at=activation_instant(fleet),
         percent=percent,
         by=promoter.by,
         reason=promoter.reason,
@@ -80,7 +86,7 @@ def _told(fleet: Fleet, pointer: Pointer) -> str:
     when = f"at {active.activate_at}" if active.activate_at else "at once"
     if rollout is None:
         return f"{active.version} goes live {when} (sequence {pointer.sequence})"
-    names = gate.named(gate.takers(fleet, pointer, rollout.percent, active.promotion_id))
+    names = named(gate.takers(fleet, pointer, rollout.percent, active.promotion_id))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return (
         f"{active.version} goes live on {rollout.percent} % {when} (sequence {pointer.sequence}): "

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from s3sync_agent.bucket import Bucket, Listed
 from s3sync_agent.deploy.releases import store_clock
 from s3sync_agent.errors import FleetError, HeartbeatInvalid, ObjectMissing, TooLarge
-from s3sync_agent.gate import Fleet, Sighting, Unreadable
 from s3sync_agent.heartbeat import MAX_HEARTBEAT_BYTES, Heartbeat, parse_heartbeat
 from s3sync_agent.layout import Site, escape
+from s3sync_agent.sightings import Fleet, Sighting, Unreadable
 
 LARGEST_FLEET = 10_000
 _WORKERS = 16

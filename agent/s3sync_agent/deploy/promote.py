@@ -21,6 +21,7 @@ from s3sync_agent.errors import PointerInvalid, TooLarge
 from s3sync_agent.gate import Figures
 from s3sync_agent.pointer import Pointer, ReleaseRef, format_time, promoted
 from s3sync_agent.release import Manifest
+from s3sync_agent.sightings import hurried_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,15 @@ def promote_now(promoter: Promoter, version: str, *, promotion_id: str, force: b
     if accident := looks_like_an_accident(bucket, site, before, stored):
         overridden.append(objection(accident, "promotes it all the same", force=force))
     fleet = promoter.look()
-    ref = reference(stored, promotion_id, gate.hurried_instant(fleet))
+    ref = reference(stored, promotion_id, hurried_instant(fleet))
     pointer = promoted(
-        before, site=site.url, ref=ref, by=promoter.by, reason=promoter.reason, now=promoter.now()
+        before,
+        site=site.url,
+        ref=ref,
+        by=promoter.by,
+        reason=promoter.reason,
+        now=promoter.now(),
+        stayed=before is None or not gate.denied_by_anyone(fleet, before.active.promotion_id),
     )
     asked = gate.waited_for(fleet, promoter.gate())
     promoter.write(pointer, version=version)

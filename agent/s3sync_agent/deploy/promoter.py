@@ -22,9 +22,10 @@ from s3sync_agent.errors import (
     ReleaseMissing,
     StoreUnavailable,
 )
-from s3sync_agent.gate import Fleet, Gate, Verdict
+from s3sync_agent.gate import Gate, Verdict
 from s3sync_agent.layout import Site, escape
 from s3sync_agent.pointer import Pointer
+from s3sync_agent.sightings import Fleet
 
 LOOK_EVERY = 0.5  # seconds between two looks: a listing and a conditional GET each
 ASK_GROUP_EVERY = 15.0  # seconds: that API is not made for more

@@ -13,6 +13,7 @@ from s3sync_agent.deploy.write_pointer import who
 from s3sync_agent.errors import ReleaseError, ReleaseRefused
 from s3sync_agent.layout import escape
 from s3sync_agent.pointer import HistoryEntry, Pointer, rollback_target, rolled_back
+from s3sync_agent.sightings import hurried_instant
 
 
 def rollback(
@@ -44,7 +45,7 @@ def rollback(
         ) from error
     promoter.show.say(f"rolling back from {who(before)} to {target.version} of {escape(target.promoted_at)}")
     fleet = promoter.look()
-    ref = reference(stored, promotion_id, gate.hurried_instant(fleet))
+    ref = reference(stored, promotion_id, hurried_instant(fleet))
     why = promoter.reason or f"rolled back from {before.active.version}"
     pointer = rolled_back(before, ref=ref, by=promoter.by, reason=why, now=promoter.now())
     asked = gate.waited_for(fleet, promoter.gate())

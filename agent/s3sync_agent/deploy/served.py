@@ -73,7 +73,7 @@ def await_served(
 
 def listed(places: Iterable[Place]) -> str:
     """`i-1 denied it: …; i-2 …`, safe to print."""
-    found = [f"{place.name} {place.why}" for place in places]
+    found = [place.clause for place in places]
     more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
     return "; ".join(found[:SHOWN] + more)
 

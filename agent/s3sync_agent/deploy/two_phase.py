@@ -24,8 +24,9 @@ from s3sync_agent.deploy.promoter import Promoter
 from s3sync_agent.deploy.releases import StoredManifest
 from s3sync_agent.deploy.served import SHOWN, await_served, listed, missing
 from s3sync_agent.errors import FleetError, PointerConflict
-from s3sync_agent.gate import Fleet, Verdict
+from s3sync_agent.gate import Verdict
 from s3sync_agent.pointer import Pointer, format_time, prepared
+from s3sync_agent.sightings import Fleet
 
 NewId = Callable[[], str]
 

@@ -216,7 +216,7 @@ def test_on_failure_hold_leaves_the_share_for_a_look(
     with pytest.raises(FleetError, match="the pointer stays as it is; `s3sync abort` takes it back"):
         canary(bucket, clock, 1, take_back=False)
     assert stored(bucket).rollout is not None
-    assert abort(promoter(bucket, clock)).done == "the pointer is back at v1"
+    assert abort(promoter(bucket, clock)).done.startswith("the pointer is back at v1")
 
 
 def test_an_agent_that_is_upgraded_while_it_bakes_is_no_failure(
