@@ -49,7 +49,7 @@ test-infra: $(READY) $(TOOLS) ## The stack: linters, emulators of AWS, what its 
 
 # What machines are made with; the Debian they run is made at the first run and kept in
 # $SYSTEM_TESTS_CACHE (~/.cache/s3sync-agent).
-SYSTEM_PACKAGES := debian-archive-keyring debootstrap eatmydata iproute2 systemd-container zstd
+SYSTEM_PACKAGES := debian-archive-keyring debootstrap eatmydata haproxy iproute2 systemd-container zstd
 
 test-system: $(READY) .venv/tools/ministack/.ready ## As root: real machines that boot, serve and are treated badly (ARGS: pytest's own)
 	@test "$$(id -u)" = 0 || { echo "make test-system: needs root" >&2; exit 1; }

@@ -79,7 +79,7 @@ def main(state: str, first: str, second: str, count: str) -> None:
     for turn in range(int(count)):
         release, before = (second, first) if turn % 2 else (first, second)
         started = time.perf_counter()
-        webroot.activate(release, previous=before)
+        webroot.activate(webroot.arm(release, previous=before))
         microseconds.append((time.perf_counter() - started) * 1e6)
     print(json.dumps(microseconds))
 

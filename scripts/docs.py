@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3sync_agent.events import EVENTS
+from s3sync_agent.fields import FIELDS, REQUIRED, Field
 from s3sync_agent.machine import TRANSITIONS, State, Step
 from s3sync_agent.metrics.table import METRICS, Metric
-from s3sync_agent.settings import FIELDS, REQUIRED, Field
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _MADE = "<!-- Made by scripts/docs.py from {}; change it there. -->"
@@ -57,7 +57,7 @@ faults in them it keeps the old ones and says so (`config.refused`).
 
 def configuration() -> str:
     rows = "".join(f"| `{f.name}` | {f.takes} | {_default(f)} | {f.doc} |\n" for f in FIELDS)
-    return f"{_MADE.format('settings.FIELDS')}\n{_CONFIGURATION}{rows}"
+    return f"{_MADE.format('fields.FIELDS')}\n{_CONFIGURATION}{rows}"
 
 
 def _default(field: Field) -> str:
@@ -65,6 +65,10 @@ def _default(field: Field) -> str:
         return "**required**"
     if field.default is None:
         return "see there"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    if isinstance(field.default, tuple):
+        return f"`{','.join(field.default)}`"
     return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
 
 
@@ -204,19 +208,19 @@ _STATES = {
     State.WAITING: "There is nothing to serve yet.",
     State.STEADY: "What is live is what should be.",
     State.STAGING: "A release is being brought onto the disk; the one before is served.",
-    State.STAGED: "A release is on the disk, verified, and waits for its instant.",
-    State.ACTIVATING: "The link is being swapped.",
-    State.FALLBACK: "The probe failed; the release before is served again.",
+    State.STAGED: "A release is on the disk, verified, its hooks asked, and waits for its instant.",
+    State.ACTIVATING: "The link is swapped, and the probe has not answered yet.",
+    State.FALLBACK: "This instance denies the active promotion and serves the release before.",
     State.HELD: "`current/` is not something to take; what is live stays.",
 }
 _STEPS = {
     Step.STAGE: "a download begins",
-    Step.STAGED: "all is on the disk, the activation lies ahead",
+    Step.STAGED: "what is prepared, or due at an instant, is on the disk and ready",
     Step.ACTIVATE: "the link is about to be swapped",
-    Step.SERVE: "what is live is what should be",
+    Step.SERVE: "what is live is what should be, and the probe found it good",
     Step.WAIT: "there is nothing to serve yet",
     Step.HOLD: "`current/` is not something to take",
-    Step.FALL_BACK: "the probe failed",
+    Step.FALL_BACK: "the probe failed, or a hook said no; again as long as that promotion is active",
 }
 
 _INTRO = """\
@@ -225,9 +229,10 @@ _INTRO = """\
 What an agent is doing, in the words of `s3sync-agent status`, the log and the fleet. Whether S3 answers is
 another question: the flag `stale` is raised when it has not for a while, whatever the state.
 
-A tick may begin work and ends in steady, staged, waiting or held, whatever the tick before ended in. A tick
-that fails makes no step: the state stays what it was when it failed. So most steps are possible everywhere,
-and are drawn once:
+A tick may begin work and ends in steady, staged, waiting, held or fallback, whatever the tick before ended
+in, but for what cannot follow: only who has served something can fall back, and who waits for an instant
+follows a pointer, which holds no `current/`. A tick that fails makes no step: the state stays what it was
+when it failed. So most steps are possible everywhere, and are drawn once:
 
 """
 

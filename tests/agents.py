@@ -9,9 +9,10 @@ from typing import Any
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.counts import Counts
 from s3sync_agent.instance import Instance
+from s3sync_agent.outcome import Outcome
 from s3sync_agent.report import Counted, Status, checked
 from s3sync_agent.settings import Settings, load
-from s3sync_agent.sync import Outcome, Sync
+from s3sync_agent.sync import Sync
 from s3sync_agent.ticker import Attempt, Ticker
 from s3sync_agent.webroot import Webroot
 from tests.fakes import MemoryBucket
@@ -60,6 +61,16 @@ class Recorder:
     @property
     def names(self) -> list[str]:
         return [name for name, _ in self.events]
+
+
+class Elsewhere:
+    """Not on EC2."""
+
+    def whereabouts(self) -> tuple[str, str] | None:
+        return None
+
+    def is_terminating(self) -> bool:
+        return False
 
 
 class Agent:

@@ -215,6 +215,9 @@ class MemoryBucket:
                     self.objects.pop(key, None)
             self._answer("delete")
 
+    def impatient(self) -> MemoryBucket:
+        return self
+
     def server_time(self) -> float | None:
         return self._clock() if self._answered else None
 

@@ -146,6 +146,7 @@ class FakeInstance:
                 complete=frozenset(self.complete),
                 now=now,
                 identity=self.identity,
+                ready=frozenset(ref.promotion_id for ref in pointer.named()),
                 canary=self.canary,
                 denied=frozenset(self.denied),
             )

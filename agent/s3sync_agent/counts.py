@@ -26,6 +26,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     activation_failures: int = 0
     last_activation_seconds: float = 0.0
     last_activation_late: float = 0.0
+    denials: int = 0
+    fallbacks: int = 0
+    probe_failures: int = 0
+    heartbeat_failures: int = 0
     drift_found: int = 0
     drift_healed: int = 0
     drift_failed: int = 0
@@ -52,6 +56,14 @@ def after_event(counts: Counts, name: str, fields: Mapping[str, Any]) -> Counts:
             )
         case "activate.failed":
             return replace(counts, activation_failures=counts.activation_failures + 1)
+        case "promotion.denied":
+            return replace(counts, denials=counts.denials + 1)
+        case "fallback.done":
+            return replace(counts, fallbacks=counts.fallbacks + 1)
+        case "probe.failed":
+            return replace(counts, probe_failures=counts.probe_failures + 1)
+        case "heartbeat.failed":
+            return replace(counts, heartbeat_failures=counts.heartbeat_failures + 1)
         case "drift.found":
             return replace(counts, drift_found=counts.drift_found + 1)
         case "drift.healed":

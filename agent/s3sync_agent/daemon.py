@@ -23,13 +23,14 @@ from typing import Any
 from s3sync_agent import __version__, memory
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
+from s3sync_agent.countdown import Countdown
 from s3sync_agent.counts import Counts
 from s3sync_agent.drift import Watcher
 from s3sync_agent.errors import ConfigError, S3SyncError
 from s3sync_agent.heal import check_everything, check_touched
+from s3sync_agent.heartbeats.sender import Heartbeats, Whereabouts
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.layout import FRAGMENTS
-from s3sync_agent.machine import Due
 from s3sync_agent.metrics.exporters import Exporters
 from s3sync_agent.notify import Notifier
 from s3sync_agent.report import Counted, Reporter, Status, one_line
@@ -52,8 +53,11 @@ QUIET = 0.2
 QUIET_AT_MOST = 2.0
 # Where the kernel has not enough watches, everything is hashed this often, in seconds.
 SCRUB_UNWATCHED = 3600.0
+# Of that, the worker gets half, and the last heartbeat what is left.
+STOP_WORKER_WITHIN = 0.8
+LAST_HEARTBEAT_WITHIN = 0.7
 # Beside STOP_WITHIN: who hands metrics over may hang, too, and is left behind.
-STOP_METRICS_WITHIN = 0.2
+STOP_METRICS_WITHIN = 0.1
 
 
 class Wake(Enum):
@@ -61,6 +65,7 @@ class Wake(Enum):
     RELOAD = auto()
     SYNC_NOW = auto()
     JOB_DONE = auto()
+    PROVED = auto()
     TOUCHED = auto()
     OVERFLOWED = auto()
 
@@ -84,6 +89,7 @@ class Daemon:
         make_reporter: Callable[[Settings], Reporter],
         clock: Clock,
         notifier: Notifier,
+        metadata: Whereabouts,
     ) -> None:
         self._load_settings = load_settings
         self._config_files = config_files
@@ -92,7 +98,9 @@ class Daemon:
         self._clock = clock
         self._notifier = notifier
         self._queue: SimpleQueue[Message] = SimpleQueue()
-        self._worker = Worker(clock, lambda result: self._put(Wake.JOB_DONE, result))
+        self._worker = Worker("worker", clock, lambda result: self._put(Wake.JOB_DONE, result))
+        # Asks nginx before and after an instant, whatever the worker is doing.
+        self._prober = Worker("prober", clock, lambda _: self._put(Wake.PROVED))
         self._watcher = Watcher(
             lambda _root, path: self._put(Wake.TOUCHED, path), lambda: self._put(Wake.OVERFLOWED)
         )
@@ -108,13 +116,14 @@ class Daemon:
         self._scrub = False
         self._unwatched: str | None = None
         self._exporters = Exporters(read=self._status, event=self._event)
+        self._heartbeats = Heartbeats(event=self._event, metadata=metadata, clock=clock, chance=random.random)
         self._set_up(settings, Counts(), None)
 
     def _set_up(self, settings: Settings, counts: Counts, course: Course | None) -> None:
-        """Everything that depends on the settings, but for the metrics: those go on where they can. So does
-        the course of ticks of the same site."""
+        """Everything that depends on the settings, but for what tells others: that goes on where it can. So
+        does the course of ticks of the same site."""
         self._settings = settings
-        self._reporter = Counted(self._make_reporter(settings), counts, told=self._exporters.told)
+        self._reporter = Counted(self._make_reporter(settings), counts, told=self._told)
         self._instance = Instance(
             settings=settings,
             bucket=self._open_bucket(settings),
@@ -125,10 +134,15 @@ class Daemon:
         )
         self._sync = Sync(self._instance)
         self._ticker = Ticker(self._instance, self._sync, random.random, course)
-        self._due: Due | None = None
+        self._countdown = Countdown(self._sync, self._clock, self._ask_nginx, self._reporter.event)
         self._settled_on: str | None = None
         self._poll_at = self._clock.monotonic()
         self._scrub_at = self._poll_at + settings.scrub_interval
+
+    def _told(self) -> None:
+        """The status has changed; who waits for that has a thread of its own."""
+        self._exporters.told()
+        self._heartbeats.told()
 
     # Asked by the threads of the exporters, which outlive a ticker and a reporter.
 
@@ -148,7 +162,8 @@ class Daemon:
         self._start()
         self._install_signals({signal.SIGTERM: Wake.STOP, signal.SIGINT: Wake.STOP})
         self._worker.start()
-        self._exporters.apply(self._settings)
+        self._prober.start()
+        self._apply_settings()
         self._watch_config()
         while True:
             message = self._next_message()
@@ -158,7 +173,8 @@ class Daemon:
                 self._handle(message)
             self._be_ready_in_time()
             self._look_ahead()
-            self._activate_due()
+            # After the instant everything is looked at again.
+            self._sync_now = self._countdown.act() or self._sync_now
             self._give_work()
             if message is None or message.wake is Wake.JOB_DONE:
                 self._tell_systemd()
@@ -203,13 +219,8 @@ class Daemon:
         else:
             deadlines += [self._poll_at, self._scrub_at]
             deadlines += [self._look_at] if self._look_at is not None else []
-        due = self._due_in()
-        if due is not None:
-            deadlines.append(now + due)
-        return deadlines
-
-    def _due_in(self) -> float | None:
-        return None if self._due is None else self._due.at - self._clock.now()
+        wakes_in = self._countdown.wakes_in()
+        return deadlines if wakes_in is None else [*deadlines, now + wakes_in]
 
     def _handle(self, message: Message) -> None:
         match message.wake:
@@ -218,6 +229,8 @@ class Daemon:
                 if isinstance(message.detail, Attempt):
                     self._note_attempt(message.detail)
                 self._give_memory_back(message.detail)
+            case Wake.PROVED:
+                self._tell()
             case Wake.RELOAD:
                 self._reload = True
             case Wake.SYNC_NOW:
@@ -233,7 +246,7 @@ class Daemon:
                 raise AssertionError("handled by the loop")
 
     def _note_attempt(self, attempt: Attempt) -> None:
-        self._due = self._next_due()
+        self._countdown.look(forget=True)
         self._poll_at = self._clock.monotonic() + attempt.next_in
         self._watch_served()
         self._be_ready()
@@ -275,37 +288,18 @@ class Daemon:
         kept all the same, and whoever asks is told; once a second, for staging brings a message for each
         asset."""
         if self._worker.busy:
-            self._due = self._next_due() or self._due
+            self._countdown.look(forget=False)
             now = self._clock.monotonic()
             if now - max(self._worker.given_at, self._looked_at) >= LOOK_AHEAD:
-                self._looked_at = now
-                with contextlib.suppress(OSError):  # as in _next_due
-                    self._ticker.look()
+                self._tell()
 
-    def _next_due(self) -> Due | None:
-        """The loop outlives a state directory that cannot be read; the tick, which meets the same, tells."""
-        try:
-            return self._sync.next_due()
-        except OSError:
-            return None
+    def _tell(self) -> None:
+        self._looked_at = self._clock.monotonic()
+        with contextlib.suppress(OSError):  # a state directory that cannot be read; the tick tells
+            self._ticker.look()
 
-    def _activate_due(self) -> None:
-        """The instant has come: swap now, whatever the worker is doing, then look at everything again."""
-        wait = self._due_in()
-        if self._due is None or wait is None or wait > 0:
-            return
-        due, self._due = self._due, None
-        try:
-            self._sync.activate_due()
-        except (S3SyncError, OSError) as error:
-            self._reporter.event(
-                "activate.failed",
-                release=due.ref.id,
-                error=type(error).__name__,
-                message=str(error),
-                hint=error.hint if isinstance(error, S3SyncError) else "",
-            )
-        self._sync_now = True
+    def _ask_nginx(self, job: Callable[[], object]) -> None:
+        self._prober.give(self._guarded(job))
 
     def _give_work(self) -> None:
         """Give an idle worker the most urgent job that is due."""
@@ -321,10 +315,15 @@ class Daemon:
         elif self._scrub or now >= self._scrub_at:
             self._scrub = False
             self._scrub_at = now + self._settings.scrub_interval
-            self._worker.give(self._guarded(lambda: check_everything(self._instance, hashing=True)))
+            self._worker.give(self._guarded(self._scrub_all))
         elif self._look_at is not None and now >= self._look_at:
             touched, self._touched, self._look_at, self._touched_at = self._touched, set(), None, math.inf
             self._worker.give(self._guarded(lambda: check_touched(self._instance, touched)))
+
+    def _scrub_all(self) -> None:
+        """The pointer is looked at meanwhile: an instant is not missed for a scrub."""
+        with self._sync.lookout.during():
+            check_everything(self._instance, hashing=True)
 
     def _guarded(self, job: Callable[[], Any]) -> Callable[[], None]:
         """A job whose failure is an event and nothing more."""
@@ -408,7 +407,12 @@ class Daemon:
             self._instance.webroot.close()
             self._set_up(old, self._reporter.counts, course)
             self._sync.start()
+        self._apply_settings()
+
+    def _apply_settings(self) -> None:
+        """For the threads that tell others about this instance."""
         self._exporters.apply(self._settings)
+        self._heartbeats.apply(self._settings, self._instance.bucket, self._ticker.status)
 
     # ------------------------------------------------------------------------- systemd
 
@@ -428,9 +432,12 @@ class Daemon:
         self._notifier.send("STOPPING=1")
         self._watcher.stop()
         self._config_watcher.stop()
-        stopped = self._worker.stop(STOP_WITHIN)
+        self._prober.stop(0.0)
+        until = self._clock.monotonic() + STOP_WITHIN
+        stopped = self._worker.stop(STOP_WORKER_WITHIN)  # first: the last heartbeat tells what it has done
+        said = self._heartbeats.stop(min(LAST_HEARTBEAT_WITHIN, until - self._clock.monotonic()))
         self._exporters.stop(STOP_METRICS_WITHIN)
         self._reporter.event("agent.stopped", live=self._instance.webroot.live() or "")
-        if not stopped:  # it waits for S3; nothing half can be served, and nobody waits for it
+        if not stopped or not said:  # one waits for S3; nothing half can be served, and nobody waits for it
             os._exit(0)
         self._instance.webroot.close()

@@ -137,6 +137,17 @@ class HookVetoed(ActivationError):
     """A pre-activate hook said no."""
 
 
+class HookUnusable(ActivationError):
+    """A hook could not be asked (not root's, not executable, killed): it said neither yes nor no."""
+
+    retryable = True
+    exit_code = 2
+
+
+class HookFailed(ActivationError):
+    """A post-activate hook did not do its work; what is live stays."""
+
+
 class ProbeFailed(ActivationError):
     """The site answered wrongly after the swap."""
 

@@ -56,6 +56,50 @@ EVENTS: tuple[Event, ...] = (
         "A release went live; `late` is seconds after its instant, `seconds` how long the swap took.",
     ),
     Event("activate.failed", "error", ("release", *_ERROR), "The swap failed; the site stays."),
+    Event(
+        "hook.done",
+        "info",
+        ("hook", "release", "seconds"),
+        "A [hook](hooks.md) ended with 0. `hook` is its folder and its name, `pre-activate/10-check`.",
+    ),
+    Event(
+        "hook.vetoed",
+        "error",
+        ("hook", "release", "message", "output"),
+        "A pre-activate hook said no: the release does not go live here. `output` is what it printed last.",
+    ),
+    Event(
+        "hook.failed",
+        "warning",
+        ("hook", "release", *_ERROR, "output"),
+        "A post-activate hook did not do its work; the release stays live.",
+    ),
+    Event(
+        "probe.failed",
+        "warning",
+        ("release", "verdict", "reason"),
+        "nginx did not answer the probe (`unanswered`), or wrongly (`wrong`).",
+    ),
+    Event("probe.recovered", "info", ("release",), "It answers rightly again."),
+    Event(
+        "promotion.denied",
+        "error",
+        ("promotion_id", "release", "reason"),
+        "This instance does not take the promotion, now or later; promoting again is another one.",
+    ),
+    Event(
+        "fallback.done",
+        "error",
+        ("release", "before", "promotion_id", "reason", "seconds"),
+        "`release` is live again in place of `before`, whose probe went wrong; `seconds` after the swap.",
+    ),
+    Event(
+        "heartbeat.failed",
+        "warning",
+        _ERROR,
+        "The heartbeat cannot be written; nothing that is served depends on it.",
+    ),
+    Event("heartbeat.recovered", "info", ("seconds",), "It can again."),
     Event("prune.done", "info", ("releases",), "Old releases were removed from this instance."),
     Event(
         "drift.found", "warning", ("release", "path", "kind"), "A served file is not what its manifest says."

@@ -56,6 +56,20 @@ def check_everything(instance: Instance, *, hashing: bool) -> int:
     return found
 
 
+def check_release(instance: Instance, release: str) -> None:
+    """Hash every file of a tree that is to go live, and put right what is not as its manifest says.
+
+    Raises StoreError, StagingError, ReleaseError when that is not possible.
+    """
+    manifest = instance.webroot.manifest(release)
+    root = instance.webroot.paths.release(release)
+    findings = drift.scan(root, manifest, hashing=True, beat=instance.beat)
+    for finding in findings:
+        instance.reporter.event("drift.found", release=release, path=finding.path, kind=finding.kind)
+    if findings:
+        _heal(instance, release, manifest, findings)
+
+
 def _trees(instance: Instance) -> dict[str, Manifest]:
     """The complete trees with readable manifests, the live one first."""
     webroot = instance.webroot

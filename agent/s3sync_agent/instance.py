@@ -11,12 +11,15 @@ import msgspec
 
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
+from s3sync_agent.hooks import Hooks
 from s3sync_agent.machine import State, Step, advance
 from s3sync_agent.pointer import Document
+from s3sync_agent.probe import Probe, Verdict
 from s3sync_agent.report import Counted
 from s3sync_agent.settings import Settings
 from s3sync_agent.webroot import Webroot, disk_errors
 from s3sync_agent.webroot import state as memory
+from s3sync_agent.webroot.state import Denial
 
 
 class Stopped(Exception):
@@ -26,7 +29,8 @@ class Stopped(Exception):
 @dataclass(slots=True)
 class Instance:
     """`swap` guards everything that reads or moves the links and the memory; nobody holds it while
-    talking to S3. `beat` is called between pieces of long work and raises when the agent stops."""
+    talking to S3. `beat` is called between pieces of long work and raises when the agent stops. `probe`
+    asks nginx how it answers; None where nobody said where to ask."""
 
     settings: Settings
     bucket: Bucket
@@ -37,7 +41,15 @@ class Instance:
     memory: memory.State = field(default_factory=memory.State)
     state: State = State.WAITING
     swap: threading.RLock = field(default_factory=threading.RLock)
+    probe: Callable[[], Verdict] | None = None
+    hooks: Hooks | None = None
     _parsed: tuple[str | None, Document | None] = (None, None)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        if settings.probe_url is not None:
+            self.probe = Probe(settings.probe_url, settings.probe_host or "", settings.probe_paths).run
+        self.hooks = Hooks(settings.hooks_dir, settings.hook_timeout, settings.site.url)
 
     def step(self, step: Step) -> None:
         self.state = advance(self.state, step)
@@ -49,6 +61,24 @@ class Instance:
             self._parsed = parsed = (memory.pointer, memory.document())
         document = parsed[1]
         return document if document and document.pointer.site == self.settings.site.url else None
+
+    def deny(self, promotion: str, release: str, reason: str) -> None:
+        """Never take this promotion here. Raises DiskFull, StagingError; then it is not denied."""
+        denial = Denial(promotion, reason[: memory.MAX_REASON])
+        with self.swap:
+            others = (known for known in self.memory.denied if known.promotion_id != promotion)
+            self.remember(denied=(denial, *others)[: memory.REMEMBERED])
+        self.reporter.event("promotion.denied", promotion_id=promotion, release=release, reason=reason)
+
+    def denied(self) -> frozenset[str]:
+        """The promotions that this instance does not take."""
+        return frozenset(denial.promotion_id for denial in self.memory.denied)
+
+    def denial(self) -> Denial | None:
+        """Why the active promotion is not taken here; None when it is."""
+        document = self.accepted()
+        active = document.pointer.active.promotion_id if document else ""
+        return next((known for known in self.memory.denied if known.promotion_id == active), None)
 
     def remember(self, **changes: Any) -> None:
         """Change what is remembered, durably; nothing is written when nothing changes.

@@ -30,6 +30,7 @@ DEFAULT_STATE_DIR = Path("/var/lib/s3sync-agent")
 DEFAULT_RUN_DIR = Path("/run/s3sync-agent")
 DEFAULT_CONFIG = Path("/etc/s3sync-agent/config.toml")
 FRAGMENTS = "config.d"  # beside the configuration file: what adds to it
+HOOKS = "hooks.d"  # there too: what is run before and after a release goes live
 
 
 # ---------------------------------------------------------------------------- S3 keys
@@ -301,6 +302,11 @@ def release_id(version: str, manifest_sha256: str) -> str:
     return f"{version}-{manifest_sha256[:12]}"
 
 
+def version_of(release: str) -> str:
+    """The version of a release by its id."""
+    return release.rpartition("-")[0]
+
+
 RELEASE_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}-[0-9a-f]{12}\Z")
 
 
@@ -370,6 +376,7 @@ class MachinePaths:
         self.name = name
         self.config = folder / DEFAULT_CONFIG.name
         self.fragments = folder / FRAGMENTS
+        self.by_setup = self.fragments / "00-setup.toml"  # so that any other file there wins
         self.user_data = self.fragments / "50-user-data.toml"  # settings that the boot script was told
         self.environment = folder / "environment"
         self.state_dir = Path(f"{DEFAULT_STATE_DIR}{suffix}")

@@ -6,6 +6,7 @@ mean that there is nothing to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -18,7 +19,8 @@ class View:
     """All that a decision depends on.
 
     `live` and `complete` are release ids read from the disk; `broken` are those that could not be
-    staged in this tick; `denied` are promotion ids; `now` is unix seconds.
+    staged in this tick; `ready` are the promotion ids that may be activated here, their releases checked
+    and their hooks asked; `denied` are promotion ids, too; `now` is unix seconds.
     """
 
     pointer: Pointer
@@ -26,6 +28,7 @@ class View:
     complete: frozenset[str]
     now: float
     identity: str
+    ready: frozenset[str]
     canary: bool = False
     denied: frozenset[str] = frozenset()
     broken: frozenset[str] = frozenset()
@@ -42,27 +45,61 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`want` should be served now; None when nothing can be named, or before the instant of a rollback,
-    and what is live stays. `stage` is missing on disk, most urgent first. `activate` is `want` when it is
-    on disk and not live, or the baseline when nothing is live and `want` cannot be staged."""
+    and what is live stays. `stage` is missing on disk, most urgent first. `check` is on disk and to be made
+    ready before it can be activated. `activate` is ready and not live: `want`, or the baseline when nothing
+    is live and `want` cannot be staged. `due` is an activation that lies ahead, ready or not."""
 
     want: ReleaseRef | None
     stage: tuple[ReleaseRef, ...]
+    check: tuple[ReleaseRef, ...]
     activate: ReleaseRef | None
     due: Due | None
 
 
 def decide(view: View) -> Decision:
-    pointer = view.pointer
     due = _due(view)
     want = _want(view, due)
-    urgent = [want] if want else []
-    others = [ref for ref in pointer.named() if ref.promotion_id not in view.denied]
+    target = _target(view, want)
+    stage = _missing(view, want)
+    ahead = (target, due.ref if due else None, _prepared(view, stage))
+    return Decision(
+        want=want,
+        stage=stage,
+        check=_unready(view, ahead),
+        activate=target if target is not None and target.promotion_id in view.ready else None,
+        due=due,
+    )
+
+
+def _missing(view: View, want: ReleaseRef | None) -> tuple[ReleaseRef, ...]:
+    """What to stage: the most urgent first, each release once."""
     stage: dict[str, ReleaseRef] = {}
-    for ref in urgent + others:
-        if ref.id not in view.complete and ref.id not in view.broken:
-            stage.setdefault(ref.id, ref)
-    ready = want is not None and want.id in view.complete and want.id != view.live
-    return Decision(want, tuple(stage.values()), want if ready else _substitute(view, want), due)
+    for ref in (want, *view.pointer.named()):
+        allowed = _allowed(view, ref)
+        if allowed is not None and allowed.id not in view.complete | view.broken:
+            stage.setdefault(allowed.id, allowed)
+    return tuple(stage.values())
+
+
+def _prepared(view: View, stage: tuple[ReleaseRef, ...]) -> ReleaseRef | None:
+    """What is prepared, once all that may have to be served before it is here."""
+    before = {ref.id for ref in (view.pointer.active, view.pointer.baseline) if ref is not None}
+    if before.intersection(ref.id for ref in stage):
+        return None
+    return _allowed(view, view.pointer.prepare)
+
+
+def _unready(view: View, refs: Iterable[ReleaseRef | None]) -> tuple[ReleaseRef, ...]:
+    """Those of `refs` that are on disk and not ready, each promotion once."""
+    found = [ref for ref in refs if ref is not None and ref.id in view.complete - view.broken]
+    return tuple({ref.promotion_id: ref for ref in found if ref.promotion_id not in view.ready}.values())
+
+
+def _target(view: View, want: ReleaseRef | None) -> ReleaseRef | None:
+    """What is to be activated now, once it is ready."""
+    if want is not None and want.id in view.complete - view.broken:
+        return want if want.id != view.live else None
+    return _substitute(view, want)
 
 
 def takes_active(view: View) -> bool:
@@ -92,8 +129,11 @@ def _want(view: View, due: Due | None) -> ReleaseRef | None:
 
 
 def _baseline(view: View) -> ReleaseRef | None:
-    baseline = view.pointer.baseline
-    return None if baseline is None or baseline.promotion_id in view.denied else baseline
+    return _allowed(view, view.pointer.baseline)
+
+
+def _allowed(view: View, ref: ReleaseRef | None) -> ReleaseRef | None:
+    return None if ref is None or ref.promotion_id in view.denied else ref
 
 
 def _substitute(view: View, want: ReleaseRef | None) -> ReleaseRef | None:
@@ -123,33 +163,32 @@ class Step(Enum):
     """What makes it change."""
 
     STAGE = "stage"  # a download begins
-    STAGED = "staged"  # all is on disk, the activation lies ahead
+    STAGED = "staged"  # what is prepared, or due at an instant, is on disk and ready
     ACTIVATE = "activate"  # the link is about to be swapped
-    SERVE = "serve"  # what is live is what should be
+    SERVE = "serve"  # what is live is what should be, and the probe found it good
     WAIT = "wait"  # there is nothing to serve yet
     HOLD = "hold"  # `current/` is not something to take
-    FALL_BACK = "fall back"  # the probe failed
+    FALL_BACK = "fall back"  # the active promotion is denied here, the release before is served
 
 
-# The theory: a tick may begin work (STAGE, ACTIVATE) and ends in SERVE, STAGED, WAIT or HOLD, whatever
-# the tick before ended in. FALL_BACK undoes an activation and nothing else. A tick that fails makes
-# no step: the state stays what it was when it failed.
+# The theory: a tick may begin work (STAGE, ACTIVATE) and ends in SERVE, STAGED, WAIT, HOLD or FALL_BACK,
+# whatever the tick before ended in, but for what cannot follow: only who has served something can fall
+# back, and FALL_BACK is how ticks end as long as the active promotion is denied here; who waits for an
+# instant follows a pointer, and no pointer holds `current/`. A tick that fails makes no step: the state
+# stays what it was when it failed.
 _WORK = {Step.STAGE: State.STAGING, Step.ACTIVATE: State.ACTIVATING}
-_ENDS = {
-    Step.SERVE: State.STEADY,
-    Step.STAGED: State.STAGED,
-    Step.WAIT: State.WAITING,
-    Step.HOLD: State.HELD,
-}
+_ENDS = {Step.SERVE: State.STEADY, Step.STAGED: State.STAGED, Step.WAIT: State.WAITING}
+_HOLD = {Step.HOLD: State.HELD}
+_FALL_BACK = {Step.FALL_BACK: State.FALLBACK}
 
 TRANSITIONS: dict[State, dict[Step, State]] = {
-    State.WAITING: _WORK | _ENDS,
-    State.STEADY: _WORK | _ENDS,
-    State.STAGING: _WORK | _ENDS,
-    State.STAGED: _WORK | _ENDS,
-    State.ACTIVATING: _WORK | _ENDS | {Step.FALL_BACK: State.FALLBACK},
-    State.FALLBACK: _WORK | _ENDS,
-    State.HELD: _WORK | _ENDS,
+    State.WAITING: _WORK | _ENDS | _HOLD,
+    State.STEADY: _WORK | _ENDS | _HOLD | _FALL_BACK,
+    State.STAGING: _WORK | _ENDS | _HOLD | _FALL_BACK,
+    State.STAGED: _WORK | _ENDS | _FALL_BACK,
+    State.ACTIVATING: _WORK | _ENDS | _HOLD | _FALL_BACK,
+    State.FALLBACK: _WORK | _ENDS | _HOLD | _FALL_BACK,
+    State.HELD: _WORK | _ENDS | _HOLD,
 }
 
 

@@ -185,11 +185,13 @@ def promoted(
     by: str,
     reason: str,
     now: float,
+    stayed: bool = True,
 ) -> Pointer:
     """The pointer that makes `ref` active for everyone at once (`promote --now`).
 
-    The release that was live for everyone becomes the baseline; one that was still being rolled
-    out never does. `now` is unix seconds by S3's clock.
+    The release that was live for everyone becomes the baseline; not one that was still being rolled out,
+    nor one that had not `stayed` because instances denied it: what was the baseline then is so still.
+    `now` is unix seconds by S3's clock.
     """
     return Pointer(
         type=POINTER_TYPE,
@@ -197,7 +199,7 @@ def promoted(
         site=site,
         sequence=next_sequence(before.sequence if before else None, now),
         active=ref,
-        baseline=_baseline_after(before, ref),
+        baseline=_baseline_after(before, ref, stayed=stayed),
         prepare=None,
         rollout=None,
         freeze=before.freeze if before else None,
@@ -228,16 +230,17 @@ def activated(
     by: str,
     reason: str,
     now: float,
+    stayed: bool = True,
 ) -> Pointer:
     """The pointer that makes what was prepared active from `activate_at` (unix seconds) on, for everyone
     (`percent` None) or a share. Only what is meant for everyone enters the history.
 
-    `before` has a `prepare`.
+    `before` has a `prepare`; `stayed` as in `promoted`.
     """
     if before.prepare is None:
         raise AssertionError("nothing is prepared")
     ref = msgspec.structs.replace(before.prepare, activate_at=_moment(activate_at))
-    for_everyone = promoted(before, site=before.site, ref=ref, by=by, reason=reason, now=now)
+    for_everyone = promoted(before, site=before.site, ref=ref, by=by, reason=reason, now=now, stayed=stayed)
     if percent is None:
         return for_everyone
     return msgspec.structs.replace(for_everyone, rollout=Rollout(percent), history=before.history)
@@ -296,12 +299,12 @@ def _moment(seconds: float | None) -> str | None:
     return None if seconds is None else format_time(seconds)
 
 
-def _baseline_after(before: Pointer | None, ref: ReleaseRef) -> ReleaseRef | None:
+def _baseline_after(before: Pointer | None, ref: ReleaseRef, *, stayed: bool) -> ReleaseRef | None:
     if before is None:
         return None
     for_everyone = before.rollout is None or before.rollout.percent >= 100
     again = before.baseline is not None and before.active.manifest_sha256 == ref.manifest_sha256
-    if not for_everyone or again:  # a release is no way back from itself
+    if not (for_everyone and stayed) or again:  # a release is no way back from itself
         return before.baseline
     return msgspec.structs.replace(before.active, activate_at=None)
 

@@ -19,6 +19,7 @@ import structlog
 from s3sync_agent import failpoints, layout
 from s3sync_agent.counts import Counts, after_event, after_poll
 from s3sync_agent.events import BY_NAME
+from s3sync_agent.heartbeat import Denied, Failed, Staged
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -30,7 +31,13 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How an agent is. Times are RFC 3339 in UTC or "", durations seconds."""
+    """How an agent is. Times are RFC 3339 in UTC or "", durations seconds.
+
+    `staged` is all that is on the disk. What follows `healthy` has defaults, so that the status of an older
+    agent can still be read: `promotion_id` and `good` are of what is live, `ready` are the releases that the
+    pointer names and that could go live here, `denied` and `failed` those that could not, `poll_interval` is
+    the interval in force.
+    """
 
     version: str
     pid: int
@@ -50,9 +57,22 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     activate_at: str
     clock_offset: float
     problem: Problem | None
-    # With defaults: the status of an agent that did not count yet can still be read.
     healthy: bool = False
+    promotion_id: str = ""
+    good: bool = False
+    ready: tuple[Staged, ...] = ()
+    denied: tuple[Denied, ...] = ()
+    failed: tuple[Failed, ...] = ()
+    next_poll_at: str = ""
+    poll_interval: float = 5.0
     counts: Counts = Counts()
+
+
+def timeless(status: Status) -> Status:
+    """Without what moves on by itself: when this changes, something has happened. That one more poll was
+    counted is nothing new."""
+    counts = msgspec.structs.replace(status.counts, polls=0, poll_failures=0)
+    return msgspec.structs.replace(status, polled_at="", next_poll_at="", behind_seconds=0.0, counts=counts)
 
 
 def one_line(status: Status, *, now: float) -> str:

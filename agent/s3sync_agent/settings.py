@@ -1,8 +1,7 @@
 """Settings: fragments → merged → one frozen object. All faults are reported together.
 
 Later wins: defaults, the configuration file, `config.d/*.toml` beside it in name order, then
-`S3SYNC_<NAME>` of the environment. `FIELDS` is the only list of settings; docs/configuration.md is
-made from it.
+`S3SYNC_<NAME>` of the environment. Which there are is in `fields`.
 """
 
 from __future__ import annotations
@@ -10,13 +9,14 @@ from __future__ import annotations
 import re
 import socket
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from s3sync_agent import layout, values
 from s3sync_agent.errors import ConfigError
+from s3sync_agent.fields import FIELDS, REQUIRED
 
 SourceKind = Literal["auto", "pointer", "plain"]
 DriftMode = Literal["heal", "report", "off"]
@@ -39,6 +39,13 @@ class Settings:
     asset_retention: float
     drift: DriftMode
     scrub_interval: float
+    probe_url: str | None
+    probe_host: str | None
+    probe_paths: tuple[str, ...]
+    hooks_dir: Path
+    hook_timeout: float
+    canary: bool
+    heartbeat_interval: float
     log_format: LogFormat
     metrics_textfile: Path | None
     metrics_listen: values.Address | None
@@ -54,146 +61,7 @@ class Settings:
         return layout.RunPaths(self.run_dir)
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One setting: how to read it, what it is without, and its line in the documentation.
-
-    `parse` receives a string or a TOML value and raises ValueError with a reason.
-    """
-
-    name: str
-    parse: Callable[[object], object]
-    default: object
-    takes: str
-    doc: str
-
-
-REQUIRED = object()
 _FAULTY = object()
-
-FIELDS: tuple[Field, ...] = (
-    Field("site", values.site, REQUIRED, "s3://bucket[/prefix]", "The site this agent serves."),
-    Field(
-        "source",
-        values.one_of("auto", "pointer", "plain"),
-        "auto",
-        "auto, pointer or plain",
-        "Follow the pointer only, the bare files in `current/` only, or the pointer as soon as there is "
-        "one. Once a pointer was accepted, `auto` never goes back to bare files.",
-    ),
-    Field(
-        "state_dir",
-        values.path,
-        layout.DEFAULT_STATE_DIR,
-        "path",
-        "Releases, links and state. One file system, readable by nginx, written by the agent alone.",
-    ),
-    Field(
-        "run_dir",
-        values.path,
-        None,
-        "path",
-        "Where `status.json` and `healthy` are. Default: `/run/s3sync-agent`, or `run` in the state "
-        "directory when that is not the default one.",
-    ),
-    Field(
-        "identity",
-        values.identity,
-        None,
-        "text",
-        "What this instance is called in a rollout. Default: the host name.",
-    ),
-    Field(
-        "poll_interval",
-        values.seconds(0.2, 3600),
-        5.0,
-        "seconds",
-        "How often the pointer is asked for; ± 10 % so that a fleet does not ask in step.",
-    ),
-    Field(
-        "plain_interval",
-        values.seconds(0.2, 3600),
-        15.0,
-        "seconds",
-        "How often `current/` is listed in plain mode; a listing costs twelve times a GET.",
-    ),
-    Field(
-        "plain_settle",
-        values.seconds(0, 3600),
-        10.0,
-        "seconds",
-        "How long `current/` has to be unchanged before plain mode takes it.",
-    ),
-    Field(
-        "keep_releases",
-        values.count(1, 100),
-        3,
-        "1 to 100",
-        "Releases kept on disk. What is live, previous or named by the pointer is never pruned.",
-    ),
-    Field(
-        "asset_retention",
-        values.seconds(0, 31 * 86400),
-        86400.0,
-        "seconds",
-        "How long the immutable files of a pruned release can still be fetched, at least; those of the "
-        "newest `keep_releases` always can.",
-    ),
-    Field(
-        "drift",
-        values.one_of("heal", "report", "off"),
-        "heal",
-        "heal, report or off",
-        "What to do when a served file is not what its manifest says.",
-    ),
-    Field(
-        "scrub_interval",
-        values.seconds(60, 31 * 86400),
-        86400.0,
-        "seconds",
-        "How often everything that is served is hashed again.",
-    ),
-    Field(
-        "log_format",
-        values.one_of("auto", "json", "console"),
-        "auto",
-        "auto, json or console",
-        "JSON lines or text for people; `auto` is text on a terminal and JSON elsewhere.",
-    ),
-    Field(
-        "metrics_textfile",
-        values.textfile,
-        None,
-        "path",
-        "Write [metrics](metrics.md) to this file for node_exporter, `/run/s3sync-agent/s3sync.prom` for "
-        "example. Default: none are written.",
-    ),
-    Field(
-        "metrics_listen",
-        values.loopback,
-        None,
-        "address:port",
-        "Answer Prometheus there, `127.0.0.1:9151` for example. Loopback addresses only. Default: nobody "
-        "listens.",
-    ),
-    Field(
-        "cloudwatch_namespace",
-        values.namespace,
-        None,
-        "text",
-        "Send metrics to CloudWatch under this namespace, once a minute. Default, and when empty: none are "
-        "sent.",
-    ),
-    Field(
-        "cloudwatch_group",
-        values.group,
-        None,
-        "text",
-        "The dimension `Group` there, the same on all instances that are watched as one. Default: the site "
-        "without `s3://`.",
-    ),
-)
-
 _BY_NAME = {item.name: item for item in FIELDS}
 # Read by the S3 library or by tests, not settings of ours.
 _NOT_SETTINGS = {"S3SYNC_FAILPOINT", "S3SYNC_CONFIG"}
@@ -245,7 +113,7 @@ def load(
     given += [Given("argument", key, value) for key, value in (overrides or {}).items()]
     merged = _merge(given, faults)
     faults.report()
-    return _settle_defaults(merged)
+    return _settle_defaults(merged, config or layout.DEFAULT_CONFIG)
 
 
 def check(given: Iterable[Given]) -> None:
@@ -288,7 +156,7 @@ def _from_files(config: Path | None, faults: Faults) -> list[Given]:
     given: list[Given] = []
     for path in config_files(config):
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(path.read_bytes().decode())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             faults.add(str(path), "(file)", path.name, f"cannot be read: {error}")
             continue
@@ -337,12 +205,14 @@ def _merge(given: list[Given], faults: Faults) -> dict[str, Any]:
     return merged
 
 
-def _settle_defaults(merged: dict[str, Any]) -> Settings:
-    """Fill in the defaults that depend on other settings or on the host."""
+def _settle_defaults(merged: dict[str, Any], config: Path) -> Settings:
+    """Fill in the defaults that depend on other settings, on the configuration's place or on the host."""
     state_dir: Path = merged["state_dir"]
     if merged["run_dir"] is None:
         default = state_dir == layout.DEFAULT_STATE_DIR
         merged["run_dir"] = layout.DEFAULT_RUN_DIR if default else state_dir / "run"
+    if merged["hooks_dir"] is None:
+        merged["hooks_dir"] = config.absolute().parent / layout.HOOKS
     if merged["identity"] is None:
         merged["identity"] = socket.gethostname() or "localhost"
     if merged["cloudwatch_group"] is None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-
-import msgspec
 
 from s3sync_agent import __version__, layout
 from s3sync_agent.clock import Clock
 from s3sync_agent.errors import PointerLost, S3SyncError, StoreError
 from s3sync_agent.heal import check_everything
+from s3sync_agent.heartbeat import Denied, Failed, Staged
 from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.machine import State
-from s3sync_agent.pointer import format_time
-from s3sync_agent.report import Problem, Status, set_healthy
-from s3sync_agent.sync import Outcome, Sync
+from s3sync_agent.outcome import Outcome
+from s3sync_agent.pointer import ReleaseRef, format_time
+from s3sync_agent.report import Problem, Status, set_healthy, timeless
+from s3sync_agent.sync import Sync
 from s3sync_agent.webroot import disk_errors
 
 BACKOFF_LIMIT = 60.0
@@ -44,7 +44,8 @@ class Attempt:
 
 @dataclass(slots=True)
 class Course:
-    """What the ticks have brought so far. `polled_at` is unix seconds, the other moments are monotonic.
+    """What the ticks have brought so far. `polled_at` and `next_poll_at` are unix seconds, the other moments
+    are monotonic.
 
     Outlives a change of settings as long as the site is the same: how far behind an instance is must not
     begin anew because somebody edited a file.
@@ -54,6 +55,7 @@ class Course:
     failures: int = 0
     failing_since: float = 0.0
     polled_at: float = 0.0
+    next_poll_at: float = 0.0
     wanted: str | None = None
     behind_since: float | None = None
     outcome: Outcome | None = None
@@ -86,6 +88,7 @@ class Ticker:
         except Exception as failure:  # noqa: BLE001 - bookkeeping failed (run_dir full, say); go on, and say it
             error = failure if isinstance(failure, S3SyncError) else _unexpected(failure)
             self._note_problem(error, BACKOFF_LIMIT)
+            self._note_next(BACKOFF_LIMIT)
             return Attempt(None, error, BACKOFF_LIMIT)
         finally:
             self._instance.webroot.drop_parsed()
@@ -112,6 +115,7 @@ class Ticker:
             self._note_answer()
         next_in = self._next_in(outcome, error)
         self._note(outcome, error, next_in)
+        self._note_next(next_in)
         self.write_status()
         return Attempt(outcome, error, next_in)
 
@@ -163,15 +167,21 @@ class Ticker:
     def _next_in(self, outcome: Outcome | None, error: S3SyncError | None) -> float:
         """Seconds until the next poll: the interval with jitter, longer while S3 does not answer."""
         settings = self._instance.settings
-        known = outcome or self.course.outcome
-        plain = known.plain if known else settings.source == "plain"
-        interval = settings.plain_interval if plain else settings.poll_interval
+        interval = self._interval(outcome or self.course.outcome)
         if _no_answer(error):
             doubled = settings.poll_interval * float(2 ** min(self.course.failures - 1, 10))
             return min(BACKOFF_LIMIT, doubled) * (0.5 + self._chance() / 2)
         if outcome is not None and outcome.look_again is not None:
             return min(interval, max(0.1, outcome.look_again))
         return interval * (1 - JITTER + 2 * JITTER * self._chance())
+
+    def _interval(self, known: Outcome | None) -> float:
+        settings = self._instance.settings
+        plain = known.plain if known else settings.source == "plain"
+        return settings.plain_interval if plain else settings.poll_interval
+
+    def _note_next(self, next_in: float) -> None:
+        self.course.next_poll_at = self._instance.clock.now() + next_in
 
     def _note(self, outcome: Outcome | None, error: S3SyncError | None, next_in: float) -> None:
         """Say what is new about it, once."""
@@ -220,6 +230,8 @@ class Ticker:
         settings, memory = instance.settings, instance.memory
         document = instance.accepted()
         due = self._sync.next_due()
+        live = instance.webroot.live()
+        promotion = memory.serving_promotion if live else ""
         behind_since = course.behind_since  # once: several threads ask
         answered_at = self._sync.answered_at if self._ticking else None
         # In a tick that has got its answer the outage before is over, however long the rest takes.
@@ -234,7 +246,7 @@ class Ticker:
             source=settings.source,
             state=instance.state.value,
             stale=course.failures >= STALE_AFTER and not over,
-            serving=instance.webroot.live() or "",
+            serving=live or "",
             serving_since=format_time(memory.serving_since) if memory.serving_since else "",
             wanted=course.wanted or "",
             behind_seconds=_since(behind_since, instance.clock),
@@ -246,8 +258,21 @@ class Ticker:
             clock_offset=course.clock_offset,
             problem=problem,
             healthy=settings.run.healthy.exists(),
+            promotion_id=promotion,
+            good=promotion in memory.good,
+            ready=tuple(dict.fromkeys(map(_staged, self._sync.staged()))),
+            denied=tuple(Denied(promotion_id=d.promotion_id, reason=d.reason) for d in memory.denied),
+            failed=self._failed(document.pointer.named() if document else ()),
+            next_poll_at=format_time(course.next_poll_at) if course.next_poll_at else "",
+            poll_interval=self._interval(course.outcome),
             counts=instance.reporter.counts,
         )
+
+    def _failed(self, named: Iterable[ReleaseRef]) -> tuple[Failed, ...]:
+        """Which of them could not be staged, or made ready, once for each promotion."""
+        errors = self._sync.failures()
+        found = (_failure(ref, errors[ref.id]) for ref in named if ref.id in errors)
+        return tuple(dict.fromkeys(found))
 
     def _because(self, problem: Problem | None) -> str:
         outcome = self.course.outcome
@@ -261,6 +286,12 @@ class Ticker:
             return outcome.held
         if outcome.look_again is not None:
             return "current/ has not settled yet"
+        unproved = self._sync.unproved()
+        if unproved:
+            return unproved
+        denial = self._instance.denial()
+        if denial is not None:
+            return f"it denies promotion {denial.promotion_id}: {denial.reason}"
         due = self._sync.next_due()
         return f"{due.ref.version} goes live at {format_time(due.at)}" if due else ""
 
@@ -274,14 +305,10 @@ class Ticker:
             self.write_status()
 
     def write_status(self) -> None:
-        """Write status.json when it says something new, and once a minute: an idle poll writes nothing.
-
-        That one more poll was counted is nothing new.
-        """
+        """Write status.json when it says something new, and once a minute: an idle poll writes nothing."""
         with self._telling:  # never an older one over a newer one
             status = self.status()
-            counts = msgspec.structs.replace(status.counts, polls=0, poll_failures=0)
-            told = msgspec.structs.replace(status, polled_at="", behind_seconds=0.0, counts=counts)
+            told = timeless(status)
             now = self._instance.clock.monotonic()
             if self._written is not None:
                 at, before = self._written
@@ -289,6 +316,20 @@ class Ticker:
                     return
             self._written = (now, told)
             self._instance.reporter.status(status)
+
+
+def _staged(ref: ReleaseRef) -> Staged:
+    return Staged(version=ref.version, manifest_sha256=ref.manifest_sha256, promotion_id=ref.promotion_id)
+
+
+def _failure(ref: ReleaseRef, error: S3SyncError) -> Failed:
+    return Failed(
+        promotion_id=ref.promotion_id,
+        release=ref.id,
+        error=type(error).__name__,
+        message=str(error),
+        hint=error.hint,
+    )
 
 
 def _since(moment: float | None, clock: Clock) -> float:

@@ -1,4 +1,4 @@
-"""A thread that does one slow job at a time."""
+"""A thread that does one slow job at a time, in the order in which they were given."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from s3sync_agent.instance import Stopped
 class Worker:
     """Does one job at a time in a thread of its own."""
 
-    def __init__(self, clock: Clock, done: Callable[[Any], None]) -> None:
+    def __init__(self, name: str, clock: Clock, done: Callable[[Any], None]) -> None:
         self._clock = clock
         self._done = done
         self._jobs: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.busy = False
         self.given_at = self.progress_at = clock.monotonic()
 

@@ -25,6 +25,7 @@ def views(draw: st.DrawFn) -> View:
         complete=complete,
         now=NOON + draw(st.integers(-120, 120)),
         identity=draw(st.sampled_from(["i-1", "i-2", "i-3"])),
+        ready=draw(st.frozensets(st.sampled_from([f"promotion-{number}" for number in range(6)]))),
         canary=draw(st.booleans()),
         denied=draw(st.frozensets(st.sampled_from([f"promotion-{number}" for number in range(6)]))),
         broken=draw(st.frozensets(st.sampled_from(named))),
@@ -35,7 +36,8 @@ def views(draw: st.DrawFn) -> View:
 def test_only_a_complete_release_that_is_wanted_and_not_live_is_activated(view: View) -> None:
     decision = decide(view)
     if decision.activate is not None:
-        assert decision.activate == decision.want
+        substitute = view.live is None and decision.want is not None and decision.want.id in view.broken
+        assert decision.activate == (view.pointer.baseline if substitute else decision.want)
         assert decision.activate.id in view.complete
         assert decision.activate.id != view.live
 
@@ -43,8 +45,9 @@ def test_only_a_complete_release_that_is_wanted_and_not_live_is_activated(view: 
 @given(views())
 def test_what_is_wanted_and_on_disk_is_live_or_activated(view: View) -> None:
     decision = decide(view)
-    if decision.want is not None and decision.want.id in view.complete:
-        assert decision.want.id == view.live or decision.activate == decision.want
+    want = decision.want
+    if want is not None and want.id in view.complete - view.broken and want.promotion_id in view.ready:
+        assert want.id == view.live or decision.activate == want
 
 
 @given(views())
@@ -112,14 +115,37 @@ def test_everything_the_pointer_names_is_staged_unless_denied_or_broken(view: Vi
 
 
 @given(views())
+def test_what_is_not_ready_is_not_activated_but_made_ready(view: View) -> None:
+    decision = decide(view)
+    assert view.ready.isdisjoint(ref.promotion_id for ref in decision.check)
+    assert {ref.id for ref in decision.check} <= view.complete - view.broken
+    if decision.activate is not None:
+        assert decision.activate.promotion_id in view.ready
+    elif decision.want is not None and decision.want.id in view.complete - view.broken - {view.live}:
+        assert decision.want.promotion_id in {ref.promotion_id for ref in decision.check}
+
+
+@given(views())
+def test_what_is_prepared_is_made_ready_only_when_what_is_served_meanwhile_is_here(view: View) -> None:
+    prepare, decision = view.pointer.prepare, decide(view)
+    others = [ref for ref in decision.stage if ref in (view.pointer.active, view.pointer.baseline)]
+    if prepare is not None and prepare in decision.check and others:
+        assert prepare in (decision.want, decision.due and decision.due.ref)
+
+
+@given(views())
 def test_doing_what_was_decided_leaves_nothing_to_decide(view: View) -> None:
     done = replace(view, complete=view.complete | {ref.id for ref in decide(view).stage})
+    while decide(done).check:
+        done = replace(done, ready=done.ready | {ref.promotion_id for ref in decide(done).check})
     activate = decide(done).activate
     done = replace(done, live=activate.id if activate else done.live)
     decision = decide(done)
     assert decision.stage == ()
     assert decision.activate is None
-    assert decision.want == decide(view).want
+    before = decide(view).want
+    # Who has taken a rollback's release as a newcomer has taken the rollback.
+    assert (decision.want and decision.want.id) == (before and before.id)
 
 
 @given(views())

@@ -43,7 +43,7 @@ class Machine:
         self.name = f"s3sync-m{number}"
         self._hub = hub
         self._console = directory / f"{self.name}.console"
-        self._cable: Cable = resources.enter_context(cable(number))
+        self.cable: Cable = resources.enter_context(cable(number))
         self.root: Path = resources.enter_context(rootfs.overlay(base, directory / self.name))
         self._group = resources.enter_context(cgroups.group(self.name))
         resources.callback(self._forget)
@@ -53,7 +53,7 @@ class Machine:
 
     @property
     def address(self) -> str:
-        return self._cable.address
+        return self.cable.address
 
     # ------------------------------------------------------------------- power
 
@@ -72,7 +72,7 @@ class Machine:
             *("--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--console=pipe"),
             # All a machine's root may do, for the sandbox of its services to take away.
             *("--capability=all", "--system-call-filter=bpf keyctl add_key"),
-            *(f"--network-namespace-path={self._cable.namespace}", "--kill-signal=SIGRTMIN+3"),
+            *(f"--network-namespace-path={self.cable.namespace}", "--kill-signal=SIGRTMIN+3"),
             *("/bin/sh", "-c", _INIT),
         ]
         with self._console.open("ab") as console:

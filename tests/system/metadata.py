@@ -38,12 +38,14 @@ class Asked:
 
 @dataclass
 class Metadata:
-    """`user_data` is by address; a machine without one gets 404. So are `roles`, and one that is not
-    there has `role`. `asked` grows with every request."""
+    """By address: `user_data`, and a machine without one gets 404; `roles`, and one that is not there has
+    `role`; `lifecycle`, what its Auto Scaling group wants of it, which is InService unless it says otherwise.
+    `asked` grows with every request."""
 
     role: Credentials
     roles: dict[str, Credentials] = field(default_factory=dict)
     user_data: dict[str, str] = field(default_factory=dict)
+    lifecycle: dict[str, str] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     tokens: dict[str, float] = field(default_factory=dict)
 
@@ -57,6 +59,7 @@ class Metadata:
                 {"instanceId": identity, "region": REGION, "privateIp": address, "architecture": "x86_64"}
             ),
             "meta-data/ami-id": "ami-0000000000000000a",
+            "meta-data/autoscaling/target-lifecycle-state": self.lifecycle.get(address, "InService"),
             "meta-data/hostname": name,
             f"meta-data/iam/security-credentials/{ROLE}": json.dumps(
                 _credentials(self.roles.get(address, self.role))
@@ -66,7 +69,7 @@ class Metadata:
             "meta-data/local-hostname": name,
             "meta-data/local-ipv4": address,
             "meta-data/mac": f"02:00:00:00:00:{number:02x}",
-            "meta-data/placement/availability-zone": f"{REGION}a",
+            "meta-data/placement/availability-zone": zone(address),
             "meta-data/placement/region": REGION,
         }
         if address in self.user_data:
@@ -76,6 +79,11 @@ class Metadata:
 
 def instance_id(address: str) -> str:
     return f"i-{int(address.rsplit('.', 1)[1]):017x}"
+
+
+def zone(address: str) -> str:
+    """Machines are spread over three, one after the other."""
+    return REGION + "abc"[int(address.rsplit(".", 1)[1]) % 3]
 
 
 def _credentials(role: Credentials) -> dict[str, str]:

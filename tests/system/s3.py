@@ -1,4 +1,4 @@
-"""The S3 server in the hub, and who may do what there: CI writes, instances read."""
+"""The S3 server in the hub, and who may do what there: CI writes, instances read and write heartbeats."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.servers import NO_SETTINGS, REGION, Credentials
 from tests.system import cgroups
@@ -29,9 +29,11 @@ CI = Credentials("AKCI", "SKCI")
 INSTANCE = Credentials("AKINSTANCE", "SKINSTANCE")
 ONLY_BUNDLES = Credentials("AKBUNDLES", "SKBUNDLES")  # those of test_user_data's site
 
-_MASTER, _VOLUME, _FILER, _S3 = 9433, 8433, 8533, 8633
-ENDPOINT = f"http://{HUB_ADDRESS}:{_S3}"
-_IDENTITIES = {
+PORT = 8633
+_MASTER, _VOLUME, _FILER = 9433, 8433, 8533
+ENDPOINT = f"http://{HUB_ADDRESS}:{PORT}"
+_READS = (f"Read:{BUCKET}", f"List:{BUCKET}")
+_IDENTITIES: dict[str, list[dict[str, Any]]] = {
     "identities": [
         {
             "name": "ci",
@@ -41,7 +43,8 @@ _IDENTITIES = {
         {
             "name": "instance",
             "credentials": [{"accessKey": INSTANCE.access_key, "secretKey": INSTANCE.secret_key}],
-            "actions": [f"Read:{BUCKET}", f"List:{BUCKET}"],
+            # Of any site, and of all instances: the policies of the stack are stricter, and tested elsewhere.
+            "actions": [*_READS, f"Write:{BUCKET}/*/fleet/*"],
         },
         {
             "name": "only-bundles",
@@ -54,9 +57,10 @@ _IDENTITIES = {
 
 @dataclass(frozen=True, slots=True)
 class S3:
-    """A server with an empty bucket `BUCKET`."""
+    """A server with an empty bucket `BUCKET`. It reads `identities` again when it is told to."""
 
     pid: int
+    identities: Path
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -66,6 +70,26 @@ class S3:
             yield
         finally:
             os.kill(self.pid, signal.SIGCONT)
+
+    @contextmanager
+    def no_heartbeats(self) -> Iterator[None]:
+        """Instances may read and no longer write, as after a change of their role's policy."""
+        self._allow_instances(*_READS)
+        try:
+            yield
+        finally:
+            self._allow(_IDENTITIES)
+
+    def _allow_instances(self, *actions: str) -> None:
+        identities = [
+            {**each, "actions": list(actions)} if each["name"] == "instance" else each
+            for each in _IDENTITIES["identities"]
+        ]
+        self._allow({"identities": identities})
+
+    def _allow(self, identities: Mapping[str, Any]) -> None:
+        self.identities.write_text(json.dumps(identities))
+        os.kill(self.pid, signal.SIGHUP)
 
 
 def environment(who: Credentials) -> dict[str, str]:
@@ -82,10 +106,12 @@ def environment(who: Credentials) -> dict[str, str]:
 def serving(hub: Hub, directory: Path) -> Iterator[S3]:
     """A seaweedfs that keeps its data, log and home in `directory`, which it makes."""
     directory.mkdir()
+    identities = directory / "identities.json"
+    identities.write_text(json.dumps(_IDENTITIES))
     log = directory / "weed.log"
     with cgroups.group("s3") as group, log.open("wb") as output:
         process = subprocess.Popen(
-            group.command(*hub.command(*_command(directory))),
+            group.command(*hub.command(*_command(directory, identities))),
             stdout=output,
             stderr=output,
             cwd=directory,
@@ -93,16 +119,14 @@ def serving(hub: Hub, directory: Path) -> Iterator[S3]:
         )
         try:
             _await_ready(process, hub, log)
-            yield S3(process.pid)
+            yield S3(process.pid, identities)
         finally:
             process.kill()  # it ignores SIGTERM
             process.wait(timeout=10)
             sweep()
 
 
-def _command(directory: Path) -> list[str]:
-    identities = directory / "identities.json"
-    identities.write_text(json.dumps(_IDENTITIES))
+def _command(directory: Path, identities: Path) -> list[str]:
     return [
         str(Path(sys.executable).with_name("weed")),
         "-logtostderr",
@@ -118,7 +142,7 @@ def _command(directory: Path) -> list[str]:
         "-filer",
         f"-filer.port={_FILER}",
         "-s3",
-        f"-s3.port={_S3}",
+        f"-s3.port={PORT}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         f"-s3.config={identities}",
@@ -128,7 +152,7 @@ def _command(directory: Path) -> list[str]:
 
 def sweep() -> None:
     """Seaweedfs puts Unix sockets into one fixed place, named by port, and leaves them there."""
-    for port in (_MASTER, _VOLUME, _FILER, _S3):
+    for port in (_MASTER, _VOLUME, _FILER, PORT):
         for number in (port, port + 10_000):
             for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # its choice, not ours
                 path.unlink(missing_ok=True)
@@ -167,6 +191,19 @@ def put(key: str, body: bytes) -> None:
     """As CI; to be called in the hub."""
     with closing(_client()) as client:
         client.put_object(Bucket=BUCKET, Key=key, Body=body)
+
+
+def get(key: str) -> bytes:
+    """As CI; to be called in the hub."""
+    with closing(_client()) as client:
+        return client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+def keys(prefix: str) -> list[str]:
+    """As CI; to be called in the hub."""
+    with closing(_client()) as client:
+        found = client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        return [each["Key"] for each in found.get("Contents", [])]
 
 
 def _client() -> S3Client:

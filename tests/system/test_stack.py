@@ -184,22 +184,23 @@ def test_the_metrics_of_an_instance_are_those_that_the_alarms_watch(
     }
 
 
-# -------------------------------------------------------------------------------- rollback
+# ---------------------------------------------------------------------- promotion, rollback
 
 
-def test_rollback_sh_brings_the_release_before_back_to_every_machine(
+def test_a_promotion_waits_for_every_machine_and_rollback_sh_brings_the_release_before_back(
     instances: tuple[Machine, Machine], stack: Stack, tmp_path: Path
 ) -> None:
     version = json.loads(stack.s3sync("status", "--json"))["active"]["version"]
     worse = shutil.copytree(EXAMPLE, tmp_path / "worse")
     (worse / "index.html").write_text("<h1>worse</h1>")
-    stack.s3sync("promote", stack.s3sync("publish", str(worse), "--version", "worse"), "--now")
 
     def all_show(page: bytes) -> bool:
         return all(machine.http("/").body == page for machine in instances)
 
     machine, _ = instances
-    machine.wait_until(lambda: all_show(b"<h1>worse</h1>"), "for the worse release")
+    published = stack.s3sync("publish", str(worse), "--version", "worse")
+    print(f"\n{stack.s3sync('promote', published, '--expect', str(len(instances)))}")
+    assert all_show(b"<h1>worse</h1>")
     run(stack.aws, str(ROOT / "scripts/rollback.sh"), "--stack", STACK, version)
     seconds = machine.wait_until(lambda: all_show(PAGE), "for the better one")
     print(f"\nback on every machine {seconds:.1f} s after scripts/rollback.sh")

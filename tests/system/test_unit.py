@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.system.agent import AGENT, main_pid
 from tests.system.machine import Machine
 from tests.system.metadata import CREDENTIALS, Metadata
 from tests.system.network import Hub
@@ -15,7 +16,6 @@ from tests.system.sandbox import run_as
 from tests.system.site import EXAMPLE, UNIT, Site
 from tests.system.visitors import visiting
 
-AGENT = "s3sync-agent"
 MOST_EXPOSED = 1.5
 PAGES = ("/", "/about/", "/assets/app-59d1c78c.js")
 
@@ -26,10 +26,6 @@ def serving(instance: Machine) -> Machine:
     instance.wait_until(lambda: instance.unit(AGENT, "ActiveState") == "active", "for the agent")
     instance.wait_until(lambda: instance.http("/healthz").status == 200, "for good health")
     return instance
-
-
-def main_pid(machine: Machine) -> int:
-    return int(machine.unit(AGENT, "MainPID"))
 
 
 # ------------------------------------------------------------------------- serving
@@ -191,6 +187,36 @@ def test_the_sandbox_lets_it_write_where_it_has_to(serving: Machine) -> None:
     done = run_as(UNIT, serving, "touch /var/lib/s3sync-agent/probe /run/s3sync-agent/probe /tmp/probe")
     assert done.returncode == 0, done.stderr
     serving.run("rm /var/lib/s3sync-agent/probe /run/s3sync-agent/probe")
+
+
+HOOK = """#!/bin/bash
+set -euo pipefail
+test -f "$S3SYNC_TREE/index.html"
+touch /tmp/room
+exec 3<>/dev/tcp/127.0.0.1/80
+if touch "$S3SYNC_TREE/mine" || touch /etc/there; then exit 1; fi
+"""
+ASK = """
+from pathlib import Path
+from s3sync_agent.hooks import Hooks, Subject
+
+class Told:
+    def event(self, name, **fields): print(name, fields)
+
+live = Path("/var/lib/s3sync-agent/live").resolve()
+hooks = Hooks(Path("/etc/s3sync-agent/hooks.d"), 30, "s3://site")
+hooks.ask(Subject(live.name, "v1", live, "p"), Told(), lambda: None)
+"""
+
+
+def test_the_sandbox_lets_a_hook_of_roots_look_at_a_release_and_talk_and_nothing_more(
+    serving: Machine,
+) -> None:
+    hook = "/etc/s3sync-agent/hooks.d/pre-activate/10-look"
+    serving.write(hook, HOOK, mode=0o755)
+    done = run_as(UNIT, serving, f"/opt/s3sync-agent/current/bin/python -c '{ASK}'")
+    serving.run("rm -r /etc/s3sync-agent/hooks.d")
+    assert (done.returncode, done.stdout.split()[:1]) == (0, ["hook.done"]), done.stdout + done.stderr
 
 
 def test_the_sandbox_ends_what_takes_too_much_memory(serving: Machine) -> None:

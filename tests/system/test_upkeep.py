@@ -7,14 +7,15 @@ import socket
 import time
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 
 from s3sync_agent.layout import MachinePaths
 from tests.nginx_process import Answer
 from tests.servers import REGION
-from tests.system import bundles, s3
+from tests.system import s3
+from tests.system.agent import AGENT, COMMAND, STATE, events, status
+from tests.system.conftest import NEWER
 from tests.system.fleet import Fleet
 from tests.system.machine import BOOT_SCRIPT, Machine
 from tests.system.network import HUB_ADDRESS, Hub
@@ -22,9 +23,6 @@ from tests.system.sandbox import run_as
 from tests.system.site import EXAMPLE, TEMPLATE, Site
 from tests.system.visitors import visiting
 
-AGENT = "s3sync-agent"
-COMMAND = "/opt/s3sync-agent/bin/s3sync-agent"
-STATE = "/var/lib/s3sync-agent"
 LARGE = "0123456789abcdef" * (1 << 19)  # 8 MiB: more than sockets hold
 PAGES = ("/", "/about/", "/assets/app-59d1c78c.js", "/healthz")
 
@@ -34,17 +32,6 @@ def serving(instance: Machine) -> Machine:
     instance.wait_until(lambda: instance.unit(AGENT, "ActiveState") == "active", "for the agent")
     instance.wait_until(lambda: instance.http("/healthz").status == 200, "for good health")
     return instance
-
-
-def status(machine: Machine) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(machine.run(f"{COMMAND} status --json").stdout)
-    return found
-
-
-def events(machine: Machine, name: str) -> list[dict[str, Any]]:
-    lines = machine.journal(AGENT).splitlines()
-    reported = [json.loads(line) for line in lines if line.startswith("{")]
-    return [event for event in reported if event["event"] == name]
 
 
 # -------------------------------------------------------------------------- what one sees
@@ -68,20 +55,19 @@ def _last_visit(machine: Machine, path: str) -> str:
 
 
 def test_an_upgrade_under_load_is_seen_by_no_visitor(
-    serving: Machine, site: Site, hub: Hub, tmp_path: Path
+    serving: Machine, site: Site, hub: Hub, newer: Path
 ) -> None:
-    newer = bundles.make(tmp_path / "newer", version="0.1.1")
     before = status(serving)
     (serving.root / "root" / newer.name).write_bytes(newer.read_bytes())
     with visiting(hub, serving.address, *PAGES) as visits:
         serving.run(f"python3 /root/{newer.name} && {COMMAND} setup")
-        seconds = serving.wait_until(lambda: status(serving)["version"] == "0.1.1", "for the newer agent")
+        seconds = serving.wait_until(lambda: status(serving)["version"] == NEWER, "for the newer agent")
         site.release({"upgraded.html": "<h1>by the newer one</h1>"}, "v2")
         serving.wait_until(lambda: serving.http("/upgraded.html").status == 200, "for the next release")
     print(f"\nupgraded {seconds:.1f} s after setup; {visits}")
     assert visits.total > 100
     assert visits.not_200 == {}
-    assert before["version"] != "0.1.1"
+    assert before["version"] != NEWER
     assert status(serving)["pid"] != before["pid"]
 
 
@@ -89,7 +75,7 @@ def test_the_version_before_is_one_step_away(serving: Machine, bundle: Path, hub
     (serving.root / "root" / bundle.name).write_bytes(bundle.read_bytes())
     with visiting(hub, serving.address, *PAGES) as visits:
         serving.run(f"python3 /root/{bundle.name} && {COMMAND} setup")
-        serving.wait_until(lambda: status(serving)["version"] != "0.1.1", "for the former agent")
+        serving.wait_until(lambda: status(serving)["version"] != NEWER, "for the former agent")
     assert visits.not_200 == {}
 
 

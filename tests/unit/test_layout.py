@@ -322,6 +322,7 @@ def test_a_site_with_a_name_has_other_places_than_one_without() -> None:
         "name": "blog",
         "config": Path("/etc/s3sync-agent/blog/config.toml"),
         "fragments": Path("/etc/s3sync-agent/blog/config.d"),
+        "by_setup": Path("/etc/s3sync-agent/blog/config.d/00-setup.toml"),
         "user_data": Path("/etc/s3sync-agent/blog/config.d/50-user-data.toml"),
         "environment": Path("/etc/s3sync-agent/blog/environment"),
         "state_dir": Path("/var/lib/s3sync-agent-blog"),

@@ -19,6 +19,7 @@ def decision(
     now: float = NOON,
     denied: Iterable[ReleaseRef] = (),
     broken: Iterable[ReleaseRef] = (),
+    unready: Iterable[ReleaseRef] = (),
 ) -> Decision:
     return decide(
         View(
@@ -27,6 +28,8 @@ def decision(
             complete=frozenset(ref.id for ref in on_disk),
             now=now,
             identity="i-1",
+            ready=frozenset(ref.promotion_id for ref in pointer.named())
+            - {ref.promotion_id for ref in unready},
             denied=frozenset(ref.promotion_id for ref in denied),
             broken=frozenset(ref.id for ref in broken),
         )
@@ -49,7 +52,7 @@ def test_a_newcomer_stages_the_active_release_first_and_then_the_baseline() -> N
 
 def test_nothing_is_left_to_do_when_what_should_be_live_is() -> None:
     done = decision(pointer_after("A", "B"), A, B, live=B)
-    assert done == Decision(want=B, stage=(), activate=None, due=None)
+    assert done == Decision(want=B, stage=(), check=(), activate=None, due=None)
 
 
 def test_a_deleted_tree_is_staged_again_although_the_pointer_did_not_change() -> None:
@@ -133,7 +136,7 @@ def test_the_same_release_promoted_again_on_purpose_is_tried_again() -> None:
 
 def test_where_active_and_baseline_are_both_denied_what_is_live_stays() -> None:
     nothing = decision(pointer_after("A", "B"), A, B, C, live=C, denied=[A, B])
-    assert nothing == Decision(want=None, stage=(), activate=None, due=None)
+    assert nothing == Decision(want=None, stage=(), check=(), activate=None, due=None)
 
 
 def test_what_could_not_be_staged_in_this_tick_does_not_stop_the_rest() -> None:
@@ -165,10 +168,26 @@ def test_the_ways_a_day_can_go(steps: list[Step]) -> None:
     assert state in (State.STEADY, State.HELD)
 
 
-@pytest.mark.parametrize("state", [state for state in State if state is not State.ACTIVATING])
-def test_only_an_activation_can_be_fallen_back_from(state: State) -> None:
+@pytest.mark.parametrize("state", [State.WAITING, State.HELD])
+def test_who_has_served_nothing_by_pointer_has_nothing_to_fall_back_to(state: State) -> None:
     with pytest.raises(IllegalStep, match=f"'fall back' is not possible while {state.value}"):
         advance(state, Step.FALL_BACK)
+
+
+def test_who_waits_for_an_instant_holds_no_bare_files() -> None:
+    with pytest.raises(IllegalStep, match="'hold' is not possible while staged"):
+        advance(State.STAGED, Step.HOLD)
+
+
+def test_what_is_on_disk_is_made_ready_before_it_is_activated() -> None:
+    early = decision(pointer_after("A", "B"), A, B, live=A, unready=[B])
+    assert (early.want, early.check, early.activate) == (B, (B,), None)
+
+
+def test_what_is_prepared_is_made_ready_when_what_is_served_meanwhile_is_here() -> None:
+    pointer = msgspec.structs.replace(pointer_after("A", "B"), prepare=C)
+    assert decision(pointer, B, C, live=B, unready=[C]).check == ()
+    assert decision(pointer, A, B, C, live=B, unready=[C]).check == (C,)
 
 
 def test_the_table_names_every_state_and_reaches_every_state() -> None:

@@ -278,6 +278,14 @@ def test_what_was_prepared_becomes_active_under_its_id_at_its_instant() -> None:
     assert [entry.version for entry in after.history] == ["B", "A"]
 
 
+def test_what_instances_denied_is_no_baseline_for_what_comes_next() -> None:
+    bad = activated(prepared_b(), activate_at=None, percent=None, **BY)
+    following = prepared(bad, ref=reference("C", promotion=6), now=NOON)
+    after = activated(following, activate_at=NOON + 10, percent=None, stayed=False, **BY)
+    assert after.baseline is not None
+    assert after.baseline.version == "A"
+
+
 def test_what_only_some_have_is_no_history_until_all_have_it() -> None:
     canary = activated(prepared_b(), activate_at=NOON + 10, percent=10, **BY)
     assert canary.rollout == Rollout(10)

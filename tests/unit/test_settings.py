@@ -258,3 +258,117 @@ def test_a_site_that_is_no_ascii_still_gives_a_group(config: Path) -> None:
     group = loaded(config, {"S3SYNC_SITE": "s3://bucket/größe"}).cloudwatch_group
     assert group.isascii()
     assert group.startswith("bucket/gr")
+
+
+# ---------------------------------------------------------------- probe, hooks, fleet
+
+
+def test_without_being_told_nobody_is_probed_and_the_heart_beats_every_minute(config: Path) -> None:
+    found = loaded(config)
+    assert (found.probe_url, found.probe_host, found.probe_paths) == (None, None, ("/",))
+    assert (found.canary, found.heartbeat_interval, found.hook_timeout) == (False, 60.0, 60.0)
+
+
+def test_hooks_are_beside_the_configuration_unless_they_are_elsewhere(config: Path) -> None:
+    assert loaded(config).hooks_dir == config.parent / "hooks.d"
+    assert load(config=None, environ={"S3SYNC_SITE": "s3://b12"}).hooks_dir == Path(
+        "/etc/s3sync-agent/hooks.d"
+    )
+    assert loaded(config, {"S3SYNC_HOOKS_DIR": "/srv/hooks"}).hooks_dir == Path("/srv/hooks")
+
+
+def test_the_hooks_of_a_relative_configuration_are_found_from_anywhere(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(config.parent)
+    assert load(config=Path("config.toml"), environ={}).hooks_dir == config.parent / "hooks.d"
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ("http://127.0.0.1", "http://127.0.0.1:80"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("http://[::1]", "http://[::1]:80"),
+    ],
+)
+def test_the_probe_asks_this_machine(config: Path, text: str, means: str) -> None:
+    assert loaded(config, {"S3SYNC_PROBE_URL": text}).probe_url == means
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://127.0.0.1",
+        "127.0.0.1:80",
+        "http://",
+        "http://localhost",
+        "http://example.com:80",
+        "http://10.0.0.1:80",
+        "http://169.254.169.254",
+        "http://127.0.0.1:80/health",
+        "http://127.0.0.1:80?x",
+        "http://me@127.0.0.1:80",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:65536",
+        "HTTP://127.0.0.1",
+    ],
+)
+def test_and_nobody_else(config: Path, text: str) -> None:
+    (fault,) = faults(config, {"S3SYNC_PROBE_URL": text})
+    assert "takes http://address:port" in fault
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "a\r\nX: y", "größe.example", "*.example.com", "http://a", "-a", "a/b"]
+)
+def test_a_host_that_could_not_be_asked_for_is_a_fault(config: Path, text: str) -> None:
+    (fault,) = faults(config, {"S3SYNC_PROBE_HOST": text})
+    assert "expected a host name" in fault
+
+
+def test_paths_are_a_list_or_a_text_with_commas(config: Path) -> None:
+    fragment(config, "10.toml", 'probe_paths = ["/", "/a,b"]')
+    assert loaded(config).probe_paths == ("/", "/a,b")
+    assert loaded(config, {"S3SYNC_PROBE_PATHS": "/, /about/"}).probe_paths == ("/", "/about/")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[]",
+        '""',
+        '"about"',
+        '["/", 5]',
+        '["/", ""]',
+        "5",
+        '"/a\\nb"',
+        '"/,"',
+        str([f"/{n}" for n in range(11)]),
+    ],
+)
+def test_paths_that_could_not_be_asked_for_are_a_fault(config: Path, value: str) -> None:
+    fragment(config, "10.toml", f"probe_paths = {value}")
+    (fault,) = faults(config)
+    assert "probe_paths" in fault
+
+
+@pytest.mark.parametrize("text", ["true", "True", "TRUE"])
+def test_yes_is_true(config: Path, text: str) -> None:
+    assert loaded(config, {"S3SYNC_CANARY": text}).canary is True
+    assert loaded(config, {"S3SYNC_CANARY": "false"}).canary is False
+
+
+@pytest.mark.parametrize("value", ["1", "0", '"yes"', '"1"', '""', "[]"])
+def test_nothing_else_is(config: Path, value: str) -> None:
+    fragment(config, "10.toml", f"canary = {value}")
+    assert "expected true or false" in faults(config)[0]
+
+
+def test_the_heart_beats_every_few_seconds_or_hours_or_not_at_all(config: Path) -> None:
+    for value, means in (("0", 0.0), ("1", 1.0), ("3600", 3600.0)):
+        assert loaded(config, {"S3SYNC_HEARTBEAT_INTERVAL": value}).heartbeat_interval == means
+    for value in ("0.9", "3601", "-1", "nan", "often"):
+        assert len(faults(config, {"S3SYNC_HEARTBEAT_INTERVAL": value})) == 1

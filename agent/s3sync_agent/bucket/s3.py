@@ -6,14 +6,19 @@ transfer manager that boto3 puts around it (3 MB that nothing here uses); settin
 
 Time limits hold for each wait, not for a whole transfer: 5 s for a connection, 20 s for the next
 bytes, three attempts. One bucket may be used by many threads.
+
+What takes the memory is botocore's session, with its model of S3: a second client made from it costs 0.3 MB,
+one with a session of its own 12 MB. So buckets that belong together share an `_Origin`.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from io import BytesIO
@@ -56,36 +61,54 @@ if TYPE_CHECKING:
         ListObjectsV2OutputTypeDef,
     )
 
-ATTEMPTS: Final = 3
-CONNECT_SECONDS: Final = 5.0
-READ_SECONDS: Final = 20.0
 ANNOUNCED: Final = "s3sync-sha256"  # metadata: what the writer said the SHA-256 is
 _BATCH: Final = 1000  # keys that S3 deletes in one request
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one waits for S3, in seconds: for a connection, and for the next bytes."""
+
+    connect: float
+    read: float
+    attempts: int
+    connections: int
+
+
+PATIENT: Final = Patience(connect=5.0, read=20.0, attempts=3, connections=16)
+# Two attempts, because S3 may have closed the connection that was kept since the last question.
+IMPATIENT: Final = Patience(connect=2.0, read=5.0, attempts=2, connections=1)
 
 
 class S3Bucket:
     """The bucket `bucket_name`, as `Bucket` promises it. Nothing is sent before the first question.
     Raises StoreMisconfigured when the AWS settings cannot be used."""
 
-    def __init__(self, bucket_name: str, *, max_connections: int = 16) -> None:
+    def __init__(
+        self, bucket_name: str, *, patience: Patience = PATIENT, origin: _Origin | None = None
+    ) -> None:
         self._name = bucket_name
-        self._max_connections = max_connections
-        self._date: tuple[str, float] | None = None  # S3's last Date header, and when it came
-        self._connect()
+        self._patience = patience
+        self._ahead: float | None = None  # of S3's clock, against the monotonic one
+        self._origin = origin or _Origin(f"s3://{bucket_name}")
+        self._session = self._origin.session()
+        self._client = self._connect()
 
-    def _connect(self) -> None:
-        self._client, self._has_credentials = _client(f"s3://{self._name}", self._max_connections)
-        self._client.meta.events.register("after-call.s3", self._note_date)
+    def impatient(self) -> S3Bucket:
+        return S3Bucket(self._name, patience=IMPATIENT, origin=self._origin)
+
+    def _connect(self) -> S3Client:
+        client = self._origin.client(self._session, self._patience)
+        client.meta.events.register("after-call.s3", self._note_date)
+        return client
 
     @property
     def _s3(self) -> S3Client:
-        """A client made without credentials stays without: they are looked for again at each question until
-        there are some. A role may come after the agent, and so may the metadata service."""
-        if not self._has_credentials:
-            with asking("open", f"s3://{self._name}"):
-                found = botocore.session.get_session().get_credentials()
-            if found is not None:
-                self._connect()
+        """A client made without credentials stays without: there is another as soon as there are some."""
+        session = self._origin.session()
+        if session is not self._session:
+            self._session = session
+            self._client = self._connect()
         return self._client
 
     def _url(self, key: str) -> str:
@@ -151,7 +174,7 @@ class S3Bucket:
                     with asking("get", self._url(key)):
                         return answer, answer["Body"].read()
                 except StoreUnavailable:
-                    if attempt == ATTEMPTS:
+                    if attempt == self._patience.attempts:
                         raise
             attempt += 1
 
@@ -302,19 +325,20 @@ class S3Bucket:
     # --------------------------------------------------------------------------- clock
 
     def _note_date(self, http_response: AWSResponse, **_: object) -> None:
+        """S3 tells whole seconds, so its clock is up to one further than that. Of all it has told, the
+        furthest is the nearest, until S3 tells what cannot be true beside it."""
         date = http_response.headers.get("Date")
-        if date:
-            self._date = (date, time.monotonic())
+        if not date:
+            return
+        try:
+            ahead = parsedate_to_datetime(date).timestamp() - time.monotonic()
+        except (ValueError, OverflowError):  # a date that is none; as if there were no header
+            return
+        if self._ahead is None or not ahead <= self._ahead < ahead + 1:
+            self._ahead = ahead
 
     def server_time(self) -> float | None:
-        if self._date is None:
-            return None
-        date, noted = self._date
-        try:
-            told = parsedate_to_datetime(date).timestamp()
-        except (ValueError, OverflowError):  # a date that is none; as if there were no header
-            return None
-        return told + time.monotonic() - noted
+        return None if self._ahead is None else self._ahead + time.monotonic()
 
 
 class _Body:
@@ -330,29 +354,50 @@ class _Body:
 # ------------------------------------------------------------------------------ the client
 
 
-def _client(url: str, max_connections: int) -> tuple[S3Client, bool]:
-    """A client, and whether it has credentials."""
-    config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        # We announce our own SHA-256 and ask for stored checksums where the whole object is read.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        tcp_keepalive=True,
-        max_pool_connections=max_connections,
-        user_agent_extra="s3sync-agent",
-    )
-    with asking("open", url):
-        session = botocore.session.get_session()
-        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
-        has_credentials = session.get_credentials() is not None  # asked first: the session keeps them
-        try:
-            client = cast("S3Client", session.create_client("s3", config=config))
-        except ValueError as error:
-            raise wrong_endpoint(url, error) from error
-    client.meta.events.register_first("needs-retry.s3", _never_redirect_head_bucket)
-    return client, has_credentials
+class _Origin:
+    """Makes the clients of one bucket, all from one session of botocore. Any thread may ask."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._asking = threading.Lock()
+        self._session, self._has_credentials = self._look()
+
+    def session(self) -> botocore.session.Session:
+        """The session with credentials. Without, they are looked for again at each question until there are
+        some: a role may come after the agent, and so may the metadata service."""
+        with self._asking:
+            if not self._has_credentials:
+                session, found = self._look()
+                if found:
+                    self._session, self._has_credentials = session, True
+            return self._session
+
+    def _look(self) -> tuple[botocore.session.Session, bool]:
+        """A new session, and whether it has credentials: asked before any client, for it keeps them."""
+        with asking("open", self._url):
+            session = botocore.session.get_session()
+            session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
+            return session, session.get_credentials() is not None
+
+    def client(self, session: botocore.session.Session, patience: Patience) -> S3Client:
+        config = Config(
+            connect_timeout=patience.connect,
+            read_timeout=patience.read,
+            retries={"mode": "standard", "total_max_attempts": patience.attempts},
+            # We announce our own SHA-256 and ask for stored checksums where the whole object is read.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            tcp_keepalive=True,
+            max_pool_connections=patience.connections,
+            user_agent_extra="s3sync-agent",
+        )
+        with self._asking, asking("open", self._url):
+            try:
+                client = cast("S3Client", session.create_client("s3", config=config))
+            except ValueError as error:
+                raise wrong_endpoint(self._url, error) from error
+        client.meta.events.register_first("needs-retry.s3", _never_redirect_head_bucket)
+        return client
 
 
 def _never_redirect_head_bucket(request_dict: dict[str, Any], operation: OperationModel, **_: object) -> None:

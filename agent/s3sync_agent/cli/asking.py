@@ -13,8 +13,9 @@ import msgspec
 from s3sync_agent import drift, layout
 from s3sync_agent.counts import Counts
 from s3sync_agent.errors import ConfigError, DriftFound
+from s3sync_agent.fields import FIELDS
 from s3sync_agent.report import Status, read_status
-from s3sync_agent.settings import FIELDS, config_files, load
+from s3sync_agent.settings import config_files, load
 from s3sync_agent.webroot import Webroot
 
 
@@ -48,6 +49,7 @@ def describe(found: Status, *, now: float) -> str:
         ("wanted", _wanted(found)),
         ("state", _state(found)),
         ("because", found.because),
+        *(("failed", f"{it.release}: {it.message}") for it in found.failed if it.message != found.because),
         ("hint", found.problem.hint if found.problem else ""),
         ("polled", _ago(found.polled_at, now)),
         ("counted", _counted(found.counts)),
@@ -60,7 +62,8 @@ def describe(found: Status, *, now: float) -> str:
 
 def _serving(found: Status) -> str:
     since = f" since {found.serving_since}" if found.serving_since else ""
-    return f"{found.serving}{since}" if found.serving else "nothing yet"
+    promotion = f", promotion {found.promotion_id}" if found.promotion_id else ""
+    return f"{found.serving}{since}{promotion}" if found.serving else "nothing yet"
 
 
 def _wanted(found: Status) -> str:
@@ -137,4 +140,8 @@ def check_config(config: Path | None) -> None:
 def _shown(value: object) -> str:
     if isinstance(value, layout.Site):
         return f'"{value.url}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
     return f"{value:g}" if isinstance(value, int | float) else f'"{value}"'

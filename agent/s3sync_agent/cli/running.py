@@ -16,6 +16,7 @@ from s3sync_agent.clock import SystemClock
 from s3sync_agent.counts import Counts
 from s3sync_agent.daemon import Daemon
 from s3sync_agent.errors import ConfigError
+from s3sync_agent.imds import Metadata
 from s3sync_agent.instance import Instance
 from s3sync_agent.notify import Notifier
 from s3sync_agent.report import Counted, LogAndStatusFile
@@ -53,6 +54,7 @@ def run(config: Path | None, *, once: bool) -> None:
         make_reporter=lambda now: LogAndStatusFile(now.run),
         clock=SystemClock(),
         notifier=Notifier(os.environ),
+        metadata=Metadata(os.environ),
     ).run()
 
 

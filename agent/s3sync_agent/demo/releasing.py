@@ -28,7 +28,7 @@ class Releases:
         self._warn([line for line in published.stderr.splitlines() if "warning: " in line])
         version = published.stdout.strip()
         screen.happened("publish", published.stderr.splitlines()[-1].replace(" published,", ""))
-        promoted = self._here.run(SITE, s3sync, "promote", version, "--now")
+        promoted = self._here.run(SITE, s3sync, "promote", version)
         if promoted.code:
             _refused("not promoted", promoted, live)
             return ""

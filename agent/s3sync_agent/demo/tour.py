@@ -76,7 +76,7 @@ def _releases(tour: _Tour, here: World, web: Instance, site: Path) -> None:
     with tour.step("s3sync publish: the example site"):
         first = _s3sync(here, "publish", str(site))
     with tour.step("s3sync promote: the instance serves it"):
-        _s3sync(here, "promote", first, "--now")
+        _s3sync(here, "promote", first)
         web.wait_for(first)
     former = _files(site)
     with tour.step(f"GET all {len(former)} files: the bytes of the folder"):
@@ -88,7 +88,7 @@ def _releases(tour: _Tour, here: World, web: Instance, site: Path) -> None:
     with tour.step("s3sync publish: a page and its style sheet changed"):
         second = _s3sync(here, "publish", str(site), "--version", "second")
     with tour.step("s3sync promote: the instance serves it"):
-        _s3sync(here, "promote", second, "--now")
+        _s3sync(here, "promote", second)
         web.wait_for(second)
     with tour.step("GET all files: the new bytes"):
         _expect_site(web.nginx, _files(site))

@@ -129,7 +129,7 @@ def instance(
             "the agent",
             [of.tools.agent, "run"],
             log=home / "agent.log",
-            environment=environment,
+            environment={**environment, "S3SYNC_PROBE_URL": nginx.url},
             on_line=on_line,
         ) as process,
     ):

@@ -5,7 +5,9 @@ What a share reports, or that it falls silent, takes the release back: nobody el
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from s3sync_agent import gate
 from s3sync_agent.deploy.abort import take_back
@@ -60,7 +62,10 @@ def _widen(promoter: Promoter, share: int | None) -> frozenset[str]:
             f"{ref.version} was not promoted: nobody is heard of who could try it\n{take_back(promoter)}",
             hint="`s3sync fleet` shows every instance",
         )
-    move = activated if before.prepare is not None else widened
+    move: Callable[..., Pointer] = widened
+    if before.prepare is not None:
+        stayed = not gate.denied_by_anyone(fleet, before.active.promotion_id)
+        move = partial(activated, stayed=stayed)
     pointer = move(
         before,
         activate_at=activation_instant(fleet),

@@ -64,7 +64,13 @@ def promote_now(promoter: Promoter, version: str, *, promotion_id: str, force: b
     fleet = promoter.look()
     ref = reference(stored, promotion_id, hurried_instant(fleet))
     pointer = promoted(
-        before, site=site.url, ref=ref, by=promoter.by, reason=promoter.reason, now=promoter.now()
+        before,
+        site=site.url,
+        ref=ref,
+        by=promoter.by,
+        reason=promoter.reason,
+        now=promoter.now(),
+        stayed=before is None or not gate.denied_by_anyone(fleet, before.active.promotion_id),
     )
     asked = gate.waited_for(fleet, promoter.gate())
     promoter.write(pointer, version=version)

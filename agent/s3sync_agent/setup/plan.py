@@ -8,7 +8,7 @@ from typing import Literal
 
 from s3sync_agent.errors import SetupFailed
 from s3sync_agent.layout import MachinePaths, Site
-from s3sync_agent.setup import aws_settings, config_file, drain, selinux, steps, web_server
+from s3sync_agent.setup import aws_settings, config_file, drain, probe_file, selinux, steps, web_server
 from s3sync_agent.setup.aws_settings import AwsSettings
 from s3sync_agent.setup.distributions import Distribution
 from s3sync_agent.setup.host import Host
@@ -36,6 +36,7 @@ def to_set_up(
         *(partial(steps.directory, path, wanted) for path, wanted in steps.directories(paths).items()),
         partial(selinux.allowed, distribution, paths),
         partial(config_file.written, paths, site, source),
+        partial(probe_file.written, paths, hosts),
         partial(aws_settings.written, aws, paths),
         partial(steps.unit, paths),
         drain.installed,
@@ -59,6 +60,7 @@ def to_remove(distribution: Distribution, *, paths: MachinePaths) -> list[Step]:
         partial(steps.no_directory, paths.run_dir),
         partial(aws_settings.removed, paths),
         partial(config_file.no_user_data, paths),
+        partial(probe_file.removed, paths),
         partial(config_file.removed, paths),
         partial(steps.no_user, paths),
         partial(steps.no_command, paths),

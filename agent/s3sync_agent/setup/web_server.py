@@ -22,6 +22,7 @@ MAIN_CONF = Path("/etc/nginx/nginx.conf")
 DEFAULT_SITE = Path("/etc/nginx/sites-enabled/default")
 DEFAULT_SITE_TARGET = "/etc/nginx/sites-available/default"
 UNFINISHED = Path("/run/s3sync-setup.unfinished")  # gone after a reboot, when nginx has read everything anew
+PORT = 80
 _MARK = "#s3sync# "
 _SERVER = re.compile(r"^[ \t]*server\s*\{", re.MULTILINE)
 _LISTENS_ON_80 = re.compile(r"^\s*listen\s+(?:\S+:)?80\b", re.MULTILINE)
@@ -72,20 +73,30 @@ def site_conf(paths: MachinePaths, hosts: Sequence[str]) -> str:
     return nginx.render(
         state_dir=paths.state_dir,
         run_dir=paths.run_dir,
-        listen="80",
+        listen=str(PORT),
         access_log=paths.access_log,
         name=paths.name,
         hosts=hosts,
     )
 
 
+def hosts_here(paths: MachinePaths, hosts: Sequence[str], host: Host) -> Sequence[str]:
+    """What the site answers to: as asked for, or as before. One without a name answers all.
+
+    Raises ConfigError when nobody has said it.
+    """
+    if not paths.name or hosts:
+        return hosts
+    before = nginx.hosts_of((host.read(paths.nginx) or b"").decode(errors="replace"))
+    if not before:
+        raise ConfigError(
+            f"there is no {paths.nginx} yet", hint="name what it answers: --host blog.example.com"
+        )
+    return before
+
+
 def configured(distribution: Distribution, paths: MachinePaths, hosts: Sequence[str], host: Host) -> Finding:
-    if paths.name and not hosts:
-        hosts = nginx.hosts_of((host.read(paths.nginx) or b"").decode(errors="replace"))
-        if not hosts:
-            raise ConfigError(
-                f"there is no {paths.nginx} yet", hint="name what it answers: --host blog.example.com"
-            )
+    hosts = hosts_here(paths, hosts, host)
     wanted = {paths.nginx: site_conf(paths, hosts).encode()}
     main = _main(host)
     if distribution.default_server == "in nginx.conf":

@@ -30,10 +30,17 @@ def unique(scratch: Path, hint: str) -> Path:
 
 @contextmanager
 def _temporary(scratch: Path, hint: str) -> Iterator[Path]:
-    """A unique name; a step that fails leaves nothing there, or a full disk would fill up further."""
+    """A unique name; a step that fails leaves nothing there."""
     temporary = unique(scratch, hint)
-    try:
+    with _removed_on_failure(temporary):
         yield temporary
+
+
+@contextmanager
+def _removed_on_failure(temporary: Path) -> Iterator[None]:
+    """Or a full disk would fill up further."""
+    try:
+        yield
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -80,12 +87,24 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 def replace_link(path: Path, target: str, *, scratch: Path) -> None:
     """Point the symbolic link `path` to `target`, at once and durably. `ln -sfn` is neither."""
-    with _temporary(scratch, path.name) as temporary:
-        temporary.symlink_to(target)
-        if path.is_dir() and not path.is_symlink():  # somebody's directory: it ends up in `scratch`
-            exchange(temporary, path)
-        else:
-            temporary.rename(path)
+    put_link(make_link(path, target, scratch=scratch), path)
+
+
+def make_link(path: Path, target: str, *, scratch: Path) -> Path:
+    """A link to `target` under a unique name, to be put at `path` later."""
+    made = unique(scratch, path.name)
+    with _removed_on_failure(made):
+        made.symlink_to(target)
+    return made
+
+
+def put_link(made: Path, path: Path) -> None:
+    """Let `path` be the link `made`: one rename, then durable. Nothing is left of it when that fails."""
+    with _removed_on_failure(made):
+        try:
+            made.rename(path)
+        except IsADirectoryError:  # somebody's directory: it ends up in `made`, which a sweep removes
+            exchange(made, path)
     sync_directory(path.parent)
 
 

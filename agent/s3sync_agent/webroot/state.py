@@ -13,6 +13,7 @@ from s3sync_agent.pointer import Document, parse_pointer
 
 SCHEMA = 1
 REMEMBERED = 20
+MAX_REASON = 512  # characters
 
 
 class Denial(msgspec.Struct, frozen=True):

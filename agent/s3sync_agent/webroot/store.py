@@ -133,9 +133,9 @@ class Webroot:
             ) from error
         if not release.endswith(f"-{digest(raw)[:12]}"):
             raise ManifestInvalid(f"the manifest of {release} on this instance was changed")
-        if release not in self._parsed:
-            self._parsed[release] = parse_manifest(raw)
-        return self._parsed[release]
+        parsed = self._parsed.get(release) or parse_manifest(raw)
+        self._parsed[release] = parsed  # another thread may drop it at any time
+        return parsed
 
     def drop_parsed(self) -> None:
         """Forget what `manifest` has parsed: one tick asks several times, between ticks it is only weight."""
@@ -208,15 +208,26 @@ class Webroot:
 
     # ------------------------------------------------------------------------- changing
 
-    def activate(self, release: str, *, previous: str | None) -> None:
-        """Serve `release` from the next request on. `previous` is linked first, when given."""
-        scratch = self.paths.staging
+    def arm(self, release: str, *, previous: str | None) -> Armed:
+        """Do all of an activation that can be done before its instant."""
+        self._keep_previous(previous)
+        link = durable.make_link(self.paths.live, f"releases/{release}", scratch=self.paths.staging)
+        return Armed(release, link)
+
+    def activate(self, armed: Armed) -> None:
+        """Serve what was armed from the next request on: one rename, then durable."""
+        failpoints.reach("activate.before")
+        durable.put_link(armed.link, self.paths.live)
+        failpoints.reach("activate.after")
+
+    def disarm(self, armed: Armed) -> None:
+        armed.link.unlink(missing_ok=True)
+
+    def _keep_previous(self, previous: str | None) -> None:
         if previous is not None and previous != self.previous():
+            scratch = self.paths.staging
             durable.replace_link(self.paths.previous, f"releases/{previous}", scratch=scratch)
         failpoints.reach("activate.previous")
-        failpoints.reach("activate.before")
-        durable.replace_link(self.paths.live, f"releases/{release}", scratch=scratch)
-        failpoints.reach("activate.after")
 
     def save_state(self, state: State) -> None:
         failpoints.reach("state.before")
@@ -282,6 +293,14 @@ class Webroot:
         target.parent.chmod(0o755)
         remove_tree(target)
         target.parent.chmod(0o555)
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """A link to `release` that lies ready to be put in the place of `live`."""
+
+    release: str
+    link: Path
 
 
 def _locked(directory: Path) -> int:

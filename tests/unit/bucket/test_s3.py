@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
-from s3sync_agent.bucket import s3 as s3_module
-from s3sync_agent.bucket.s3 import S3Bucket
+from s3sync_agent.bucket.s3 import PATIENT, S3Bucket
 from s3sync_agent.errors import (
     DigestMismatch,
     ObjectMissing,
@@ -50,6 +50,9 @@ def server(raw: RawServer, monkeypatch: pytest.MonkeyPatch) -> RawServer:
     return raw
 
 
+ONCE = replace(PATIENT, attempts=1)
+
+
 def enter(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENTIFIER")
@@ -63,8 +66,7 @@ def bucket(raw: RawServer) -> S3Bucket:
     """One that asks once: what the SDK makes of repetitions is tested by itself."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(raw, monkeypatch)
-        monkeypatch.setattr(s3_module, "ATTEMPTS", 1)
-        return S3Bucket("bucket")
+        return S3Bucket("bucket", patience=ONCE)
 
 
 @pytest.fixture
@@ -181,6 +183,19 @@ def test_credentials_that_come_later_are_used(server: RawServer, monkeypatch: py
     assert bucket.server_time() is not None
 
 
+def test_credentials_that_come_later_are_used_by_the_impatient_too(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    bucket = S3Bucket("bucket")
+    impatient = bucket.impatient()
+    refused(impatient, StoreDenied)
+    enter(server, monkeypatch)
+    server.answers = [Answer(200, b"body", ETAG)] * 2
+    assert impatient.get("key", limit=1000).body == bucket.get("key", limit=1000).body == b"body"
+
+
 # --------------------------------------------------------------------- the question is wrong
 
 
@@ -278,21 +293,17 @@ def test_an_outage_is_an_outage_whatever_the_question(
     assert "s3://bucket/" in str(caught.value)
 
 
-def test_a_silent_server_is_not_waited_for_for_ever(
-    server: RawServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(s3_module, "ATTEMPTS", 1)
-    monkeypatch.setattr(s3_module, "READ_SECONDS", 0.2)
+def test_a_silent_server_is_not_waited_for_for_ever(server: RawServer) -> None:
     server.answers = [Answer(silent=True)]
     began = time.monotonic()
-    assert "no answer in time" in str(refused(S3Bucket("bucket"), StoreUnavailable))
+    impatient = S3Bucket("bucket", patience=replace(ONCE, read=0.2))
+    assert "no answer in time" in str(refused(impatient, StoreUnavailable))
     assert time.monotonic() - began < 5
 
 
 def test_a_host_that_has_no_address_is_an_outage(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_module, "ATTEMPTS", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.invalid")
-    assert "no connection to" in str(refused(S3Bucket("bucket"), StoreUnavailable))
+    assert "no connection to" in str(refused(S3Bucket("bucket", patience=ONCE), StoreUnavailable))
 
 
 def test_three_attempts_are_made(server: RawServer, patient_bucket: S3Bucket) -> None:
@@ -466,6 +477,23 @@ def test_the_clock_of_s3_is_its_date_and_the_time_since(
     assert 1795378196.0 + 90 <= told < 1795378196.0 + 95
 
 
+def test_the_clock_of_s3_is_the_furthest_that_its_whole_seconds_allow(
+    server: RawServer, bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(second: int, *, at: float) -> float | None:
+        server.answers = [Answer(200, b"body", {**ETAG, "Date": f"Sun, 22 Nov 2026 20:09:{second} GMT"})]
+        monkeypatch.setattr("s3sync_agent.bucket.s3.time.monotonic", lambda: at)
+        bucket.get("key", limit=10)
+        return bucket.server_time()
+
+    minute = 1795378140.0
+    assert told(56, at=100.9) == minute + 56
+    assert told(57, at=101.0) == minute + 57  # it had been 56.9
+    assert told(57, at=101.75) == minute + 57.75
+    assert told(30, at=102.0) == minute + 30, "somebody has set it back"
+    assert told(50, at=102.5) == minute + 50, "and forth"
+
+
 def test_the_checksum_of_an_object_in_parts_is_none_of_its_content(
     server: RawServer, bucket: S3Bucket
 ) -> None:
@@ -485,7 +513,9 @@ def test_who_does_not_open_a_bucket_does_not_pay_for_botocore() -> None:
 
 
 @pytest.mark.parametrize("date", ["soon", "Sun, 99 Nov 2026 20:09:56 GMT", "Sun, 22 Nov 99999 20:09:56 GMT"])
-def test_a_date_that_is_none_is_no_clock_and_no_crash(server: RawServer, bucket: S3Bucket, date: str) -> None:
+def test_a_date_that_is_none_is_no_clock_and_no_crash(
+    server: RawServer, patient_bucket: S3Bucket, date: str
+) -> None:
     server.answers = [Answer(200, b"body", {**ETAG, "Date": date})]
-    bucket.get("k", limit=10)
-    assert bucket.server_time() is None
+    patient_bucket.get("k", limit=10)
+    assert patient_bucket.server_time() is None

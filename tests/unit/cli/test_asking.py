@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from s3sync_agent.cli.agent import main
 from s3sync_agent.cli.asking import describe
 from s3sync_agent.counts import Counts
-from s3sync_agent.settings import FIELDS, REQUIRED
+from s3sync_agent.fields import FIELDS, REQUIRED
+from s3sync_agent.heartbeat import Failed
 from tests.releases import NOON
 from tests.statuses import STATUS
 
@@ -24,6 +25,18 @@ def test_the_status_counts_what_happened_and_leaves_out_what_never_did() -> None
 
 def test_an_agent_that_has_counted_nothing_says_nothing_of_it() -> None:
     assert "counted" not in describe(msgspec.structs.replace(STATUS, counts=Counts()), now=NOON)
+
+
+def test_the_promotion_that_is_live_is_named() -> None:
+    said = describe(msgspec.structs.replace(STATUS, promotion_id="promotion-000001"), now=NOON)
+    assert " since 2026-11-22T18:15:07.000Z, promotion promotion-000001\n" in said
+
+
+def test_what_could_not_be_staged_is_named_unless_it_was_already() -> None:
+    failed = Failed(promotion_id="promotion-000001", release="v2-1a2b", error="DiskFull", message="full")
+    status = msgspec.structs.replace(STATUS, failed=(failed,))
+    assert "  failed  v2-1a2b: full\n" in describe(status, now=NOON)
+    assert "failed" not in describe(msgspec.structs.replace(status, because="full"), now=NOON)
 
 
 def test_every_setting_is_shown_also_one_that_is_not_set(

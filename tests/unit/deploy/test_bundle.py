@@ -190,7 +190,10 @@ def test_a_version_that_somebody_runs_is_kept(tmp_path: Path) -> None:
     (home / "bin").mkdir(parents=True)
     (home / "bin/python").symlink_to(sys.executable)
     assert not bundle_main._runs(home)
-    with subprocess.Popen([home / "bin/python", "-c", "input()"], stdin=subprocess.PIPE) as process:
+    command = [str(home / "bin/python"), "-c", "print(flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # before that it may have no name yet
         assert bundle_main._runs(home)
         assert not bundle_main._runs(tmp_path / "1.2.3-cdcdcdcdcdcd")
         process.communicate(b"end\n", timeout=10)

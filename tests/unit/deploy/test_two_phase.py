@@ -208,6 +208,18 @@ def test_one_that_finds_it_wrong_takes_the_whole_fleet_back(
     assert set(fleet.serving().values()) == {"v1"}
 
 
+def test_what_was_denied_and_held_is_never_the_baseline_of_what_comes_next(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    fleet.instances[1].refuses = {"v2"}
+    with pytest.raises(FleetError):
+        promote(promoter(bucket, clock, take_back=False))
+    promote(promoter(bucket, clock), "v3")
+    baseline = stored(bucket).baseline
+    assert baseline is not None
+    assert baseline.version == "v1"
+
+
 def test_on_failure_hold_leaves_a_bad_release_for_a_look(
     fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
 ) -> None:

@@ -12,8 +12,9 @@ import pytest
 from s3sync_agent.daemon import READY_WITHIN, Daemon, Message, Wake
 from s3sync_agent.errors import ConfigError, StoreUnavailable
 from s3sync_agent.notify import Notifier
+from s3sync_agent.pointer import parse_time
 from s3sync_agent.settings import Settings, load
-from tests.agents import FakeClock, Recorder
+from tests.agents import Elsewhere, FakeClock, Recorder
 from tests.fakes import MemoryBucket
 from tests.publisher import Publisher
 from tests.releases import SITE
@@ -80,6 +81,7 @@ def daemon(
         make_reporter=lambda _settings: reporter,
         clock=clock,
         notifier=notifier,
+        metadata=Elsewhere(),
     )
     daemon._start()
     yield daemon
@@ -140,11 +142,30 @@ def test_an_instant_is_known_while_the_tick_that_brought_it_goes_on(
             daemon._worker.busy = True
             daemon._look_ahead()
             clock.advance(40)
-            daemon._activate_due()
+            assert daemon._countdown.act()
             assert daemon._instance.webroot.live() == due
 
     s3.before = slow
     assert daemon._ticker.attempt().error is None
+
+
+def test_an_instant_that_comes_between_the_end_of_a_tick_and_its_note_is_kept(
+    daemon: Daemon, clock: FakeClock, s3: MemoryBucket
+) -> None:
+    publisher = Publisher(s3, now=clock.now())
+    publisher.publish("v1")
+    publisher.promote("v1")
+    daemon._ticker.attempt()
+    due = publisher.publish("v2", {"index.html": b"2"})
+    instant = publisher.promote("v2", activate_in=30).active.activate_at
+    assert instant is not None
+    daemon._handle(Message(Wake.JOB_DONE, daemon._ticker.attempt()))
+    clock.advance(parse_time(instant) - 0.1 - clock.now())
+    ended = daemon._ticker.attempt()
+    clock.advance(0.2)
+    daemon._handle(Message(Wake.JOB_DONE, ended))
+    assert daemon._countdown.act()
+    assert daemon._instance.webroot.live() == due
 
 
 def test_who_asks_during_a_long_job_is_told_once_a_second_whatever_comes_meanwhile(
@@ -213,12 +234,40 @@ def test_other_settings_for_the_same_site_do_not_make_an_old_failure_new(
     assert not daemon._status().stale
 
 
+def test_a_change_of_the_status_is_told_to_the_fleet_and_an_idle_poll_is_not(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(daemon._heartbeats, "told", lambda: told.append("told"))
+    daemon._ticker.attempt()
+    assert told == ["told"]
+    daemon._ticker.attempt()
+    assert told == ["told"]
+
+
+def test_other_settings_are_told_to_the_fleet_also_those_that_could_not_be_taken(
+    daemon: Daemon, tmp_path: Path, overrides: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied: list[Settings] = []
+    monkeypatch.setattr(
+        daemon._heartbeats, "apply", lambda settings, _bucket, _read: applied.append(settings)
+    )
+    overrides["identity"] = "i-2"
+    daemon._read_settings()
+    (tmp_path / "file").touch()
+    overrides["run_dir"] = str(tmp_path / "file" / "run")
+    overrides["identity"] = "i-3"
+    daemon._read_settings()
+    assert [settings.identity for settings in applied] == ["i-2", "i-2"]
+
+
 def test_a_state_directory_that_cannot_be_read_does_not_end_the_loop(daemon: Daemon) -> None:
     releases = daemon._settings.state.releases
     releases.rmdir()
     releases.write_text("what is this?")
     assert daemon._status_line() == "STATUS=the state directory cannot be read: Not a directory"
-    assert daemon._next_due() is None
+    daemon._countdown.look(forget=True)
+    assert daemon._countdown.wakes_in() is None
 
 
 def test_a_run_directory_that_cannot_be_made_again_ends_the_service_for_systemd_to_make_it(

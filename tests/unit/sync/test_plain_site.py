@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from s3sync_agent.errors import SourceChanged, StoreUnavailable, UnsafePath
-from s3sync_agent.sync import Outcome
+from s3sync_agent.outcome import Outcome
 from s3sync_agent.webroot import Space
 from tests.agents import Agent
 from tests.fakes import MemoryBucket

@@ -255,6 +255,7 @@ def test_plain_mode_polls_at_its_own_interval(tmp_path: Path) -> None:
     assert agent.attempt().next_in == 10.0  # until it may have settled
     agent.clock.advance(10)
     assert agent.attempt().next_in == 15.0
+    assert agent.ticker.status().poll_interval == agent.settings.plain_interval
     agent.stop()
 
 
@@ -298,3 +299,52 @@ def test_a_leftover_that_cannot_be_removed_does_not_keep_the_agent_from_starting
     monkeypatch.setattr(store, "remove_tree", refuse)
     assert agent.restart() == ["staging/made-by-root (it stays: Operation not permitted)"]
     assert agent.attempt().error is None
+
+
+def test_the_status_says_when_it_will_ask_again_and_that_is_no_news(
+    agent: Agent, publisher: Publisher
+) -> None:
+    serve(agent, publisher)
+    written = len(agent.reporter.statuses)
+    agent.clock.advance(5)
+    attempt = agent.attempt()
+    assert agent.ticker.status().next_poll_at == format_time(agent.clock.now() + attempt.next_in)
+    assert len(agent.reporter.statuses) == written
+
+
+def test_the_status_names_what_is_live_and_what_could_go_live_by_their_promotions(
+    agent: Agent, publisher: Publisher
+) -> None:
+    assert (agent.ticker.status().promotion_id, agent.ticker.status().ready) == ("", ())
+    serve(agent, publisher)
+    live = agent.ticker.status()
+    publisher.publish("v2", {"index.html": b"2"})
+    publisher.prepare("v2")
+    agent.attempt()
+    staged = agent.ticker.status()
+    assert publisher.pointer is not None
+    assert publisher.pointer.prepare is not None
+    assert live.promotion_id == staged.promotion_id == publisher.pointer.active.promotion_id
+    assert live.good
+    assert [item.version for item in live.ready] == ["v1"]
+    assert [(item.version, item.manifest_sha256, item.promotion_id) for item in staged.ready] == [
+        (ref.version, ref.manifest_sha256, ref.promotion_id) for ref in publisher.pointer.named()
+    ]
+
+
+def test_the_status_names_what_could_not_be_staged_for_which_promotion(
+    agent: Agent, publisher: Publisher, bucket: MemoryBucket
+) -> None:
+    serve(agent, publisher)
+    release = publisher.publish("v2", {"index.html": b"2"})
+    bucket.corrupt(publisher.pack_key("v2"))
+    publisher.prepare("v2")
+    agent.attempt()
+    assert publisher.pointer is not None
+    assert publisher.pointer.prepare is not None
+    (failed,) = agent.ticker.status().failed
+    assert (failed.promotion_id, failed.release) == (publisher.pointer.prepare.promotion_id, release)
+    assert failed.error == "DigestMismatch"
+    publisher.change(prepare=None)
+    agent.attempt()
+    assert agent.ticker.status().failed == ()

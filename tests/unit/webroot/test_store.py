@@ -70,7 +70,7 @@ def test_a_tree_whose_manifest_was_lost_is_replaced_while_it_is_served(
     webroot: Webroot, commit: Commit
 ) -> None:
     release = commit()
-    webroot.activate(release, previous=None)
+    webroot.activate(webroot.arm(release, previous=None))
     webroot.paths.manifest(release).unlink()
     root = webroot.paths.release(release)
     (root / "index.html").chmod(0o644)
@@ -137,7 +137,7 @@ def test_only_a_directory_with_a_manifest_is_complete(webroot: Webroot) -> None:
 def test_what_is_live_is_read_from_the_link(webroot: Webroot, commit: Commit) -> None:
     release = commit()
     assert webroot.live() is None
-    webroot.activate(release, previous=None)
+    webroot.activate(webroot.arm(release, previous=None))
     assert (webroot.live(), webroot.previous()) == (release, None)
     assert str((webroot.paths.live).readlink()) == f"releases/{release}"
 
@@ -146,7 +146,7 @@ def test_previous_is_linked_before_live_and_each_is_durable_before_the_next(
     webroot: Webroot, commit: Commit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = commit(), commit(OTHER)
-    webroot.activate(first, previous=None)
+    webroot.activate(webroot.arm(first, previous=None))
     steps: list[str] = []
     rename, fsync = os.rename, os.fsync
 
@@ -160,7 +160,7 @@ def test_previous_is_linked_before_live_and_each_is_durable_before_the_next(
 
     monkeypatch.setattr(os, "rename", spy_rename)  # a power cut cannot be had in a unit test
     monkeypatch.setattr(os, "fsync", spy_fsync)
-    webroot.activate(second, previous=first)
+    webroot.activate(webroot.arm(second, previous=first))
     state = webroot.paths.root.name
     assert steps == ["rename previous", f"fsync {state}", "rename live", f"fsync {state}"]
     assert (webroot.live(), webroot.previous()) == (second, first)
@@ -170,7 +170,7 @@ def test_live_never_leads_nowhere_during_a_swap(
     webroot: Webroot, commit: Commit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = commit(), commit(OTHER)
-    webroot.activate(first, previous=None)
+    webroot.activate(webroot.arm(first, previous=None))
     rename = os.rename
 
     def looking(source: str, target: str) -> None:
@@ -179,8 +179,8 @@ def test_live_never_leads_nowhere_during_a_swap(
         assert (webroot.paths.live / "index.html").exists()
 
     monkeypatch.setattr(os, "rename", looking)  # looks at the only moments there are
-    webroot.activate(second, previous=first)
-    webroot.activate(first, previous=second)
+    webroot.activate(webroot.arm(second, previous=first))
+    webroot.activate(webroot.arm(first, previous=second))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_somebodys_directory_or_file_called_live_is_no_release_and_is_put_aside(
     webroot.paths.live.mkdir()
     webroot.paths.previous.write_bytes(b"")
     assert (webroot.live(), webroot.previous()) == (None, None)
-    webroot.activate(release, previous=release)
+    webroot.activate(webroot.arm(release, previous=release))
     assert (webroot.live(), webroot.previous()) == (release, release)
 
 
@@ -209,8 +209,8 @@ def test_somebodys_directory_or_file_called_live_is_no_release_and_is_put_aside(
 
 def test_a_sweep_removes_what_a_crash_left_and_nothing_else(webroot: Webroot, commit: Commit) -> None:
     live, previous, kept = commit(), commit(OTHER), commit({"index.html": b"kept"})
-    webroot.activate(previous, previous=None)
-    webroot.activate(live, previous=previous)
+    webroot.activate(webroot.arm(previous, previous=None))
+    webroot.activate(webroot.arm(live, previous=previous))
     staging = webroot.stage("v9-0123456789ab")
     staging.make_directories(["a"])
     staging.close_directories(["a"])
@@ -233,7 +233,7 @@ def test_a_sweep_removes_what_a_crash_left_and_nothing_else(webroot: Webroot, co
 
 def test_what_is_live_stays_although_its_manifest_was_lost(webroot: Webroot, commit: Commit) -> None:
     live, previous = commit(), commit(OTHER)
-    webroot.activate(live, previous=previous)
+    webroot.activate(webroot.arm(live, previous=previous))
     webroot.forget([live, previous])
     assert webroot.sweep() == []
     assert (webroot.live(), webroot.previous()) == (live, previous)
@@ -243,7 +243,7 @@ def test_a_damaged_manifest_is_swept_so_that_its_tree_is_staged_anew(
     webroot: Webroot, commit: Commit
 ) -> None:
     live, other = commit(), commit(OTHER)
-    webroot.activate(live, previous=None)
+    webroot.activate(webroot.arm(live, previous=None))
     for release in (live, other):
         webroot.paths.manifest(release).write_bytes(b"garbage")
     (webroot.paths.manifests / "rubbish.txt").write_bytes(b"")
