@@ -27,23 +27,22 @@ class Countdown:
         self._give = give
         self._event = event
         self._due: Due | None = None
+        self._done: Due | None = None
         self._armed = False
 
     def look(self, *, forget: bool) -> None:
-        """Ask what lies ahead now. During a tick (`forget` false) what was known stays: the tick may have the
-        pointer in its hands. So does an instant that has come since the tick ended: it lies ahead no more,
-        and `act` has not seen it yet."""
+        """Ask what lies ahead now, or has come since the tick ended. During a tick (`forget` false) what was
+        known stays: the tick may have the pointer in its hands."""
         try:
             due = self._sync.next_due()
         except OSError:  # the loop outlives a state directory that cannot be read; the tick tells
             due = None
-        if due is None and (not forget or self._has_come()):
+        if due is not None and due == self._done:  # what failed at its instant is left to the ticks
+            due = None
+        if due is None and not forget:
             return
         self._armed = self._armed and due == self._due  # another instant has to be armed anew
         self._due = due
-
-    def _has_come(self) -> bool:
-        return self._due is not None and self._left(self._due) <= 0
 
     def wakes_in(self) -> float | None:
         """Seconds until there is something to do; None when nothing lies ahead."""
@@ -59,7 +58,7 @@ class Countdown:
         if self._left(due) > 0:
             self._arm(due)
             return False
-        self._due, self._armed = None, False
+        self._due, self._done, self._armed = None, due, False
         with self._telling_failure(due):
             self._sync.activate_due()
         self._give(self._sync.prove_due)

@@ -124,12 +124,18 @@ class PointerSync:
         return decision.want.id if decision and decision.want else None
 
     def next_due(self) -> Due | None:
-        """The activation that lies ahead, when its release is on disk."""
+        """The activation that lies ahead, when its release is on disk; also one whose instant has come, and
+        that has not happened yet."""
         document = self._instance.accepted()
         if document is None or document.pointer.active.activate_at is None:
             return None  # what nearly every pointer says; nothing to look up on the disk
         decision = self._decide()
-        if decision is None or decision.due is None:
+        if decision is None:
+            return None
+        ref = decision.activate
+        if ref is not None and ref.activate_at is not None:
+            return Due(ref, parse_time(ref.activate_at))
+        if decision.due is None:
             return None
         return decision.due if decision.due.ref.id in self._instance.webroot.complete() else None
 

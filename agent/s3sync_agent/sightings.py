@@ -60,6 +60,12 @@ class Fleet:
             if sighting.beat.state != STOPPED and not self.silent(sighting)
         ]
 
+    def names(self) -> frozenset[str]:
+        """All that an instance may be called by."""
+        beats = [sighting.beat for sighting in self.sightings]
+        identities = [beat.identity for beat in beats] + [item.identity for item in self.unreadable]
+        return frozenset(identities + [beat.instance_id for beat in beats])
+
     def __bool__(self) -> bool:
         return bool(self.sightings or self.unreadable)
 

@@ -43,7 +43,7 @@ class Machine:
         self.name = f"s3sync-m{number}"
         self._hub = hub
         self._console = directory / f"{self.name}.console"
-        self._cable: Cable = resources.enter_context(cable(number))
+        self.cable: Cable = resources.enter_context(cable(number))
         self.root: Path = resources.enter_context(rootfs.overlay(base, directory / self.name))
         self._group = resources.enter_context(cgroups.group(self.name))
         resources.callback(self._forget)
@@ -53,7 +53,7 @@ class Machine:
 
     @property
     def address(self) -> str:
-        return self._cable.address
+        return self.cable.address
 
     # ------------------------------------------------------------------- power
 
@@ -72,7 +72,7 @@ class Machine:
             *("--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--console=pipe"),
             # All a machine's root may do, for the sandbox of its services to take away.
             *("--capability=all", "--system-call-filter=bpf keyctl add_key"),
-            *(f"--network-namespace-path={self._cable.namespace}", "--kill-signal=SIGRTMIN+3"),
+            *(f"--network-namespace-path={self.cable.namespace}", "--kill-signal=SIGRTMIN+3"),
             *("/bin/sh", "-c", _INIT),
         ]
         with self._console.open("ab") as console:
@@ -186,16 +186,13 @@ class Machine:
         self._nspawn = None
 
     def _forget(self) -> None:
-        """Switch it off, hard if need be, and remove what nspawn leaves."""
+        """Without a goodbye: nobody will look at it again. Removes what nspawn leaves."""
         if self._nspawn is not None and self._nspawn.poll() is None:
-            self._nspawn.terminate()
-            try:
-                self._nspawn.wait(timeout=STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                if self._init:
-                    subprocess.run(["kill", "-KILL", str(self._init)], check=False, timeout=10)
+            if self._init:
+                subprocess.run(["kill", "-KILL", str(self._init)], check=False, timeout=10)
+            else:
                 self._nspawn.kill()
-                self._nspawn.wait(timeout=10)
+            self._nspawn.wait(timeout=STOP_SECONDS)
         forget_propagation(self.name)
 
     def _console_tail(self) -> str:

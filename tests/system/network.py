@@ -68,6 +68,23 @@ class Cable:
     namespace: Path
     address: str
 
+    @contextmanager
+    def without(self, port: int) -> Iterator[None]:
+        """Nobody is reached on that port from here: what is connected breaks, nothing new gets through."""
+        rule = ("pref", "1", "ipproto", "tcp", "dport", str(port), "unreachable")
+        _ip("-n", self.namespace.name, "rule", "add", *rule)
+        try:
+            inside = ["nsenter", f"--net={self.namespace}", "--"]
+            subprocess.run(
+                [*inside, "ss", "--kill", "dport", "=", str(port)],
+                check=True,
+                capture_output=True,
+                timeout=10,
+            )
+            yield
+        finally:
+            _ip("-n", self.namespace.name, "rule", "delete", *rule)
+
 
 @contextmanager
 def cable(number: int) -> Iterator[Cable]:

@@ -29,8 +29,9 @@ CI = Credentials("AKCI", "SKCI")
 INSTANCE = Credentials("AKINSTANCE", "SKINSTANCE")
 ONLY_BUNDLES = Credentials("AKBUNDLES", "SKBUNDLES")  # those of test_user_data's site
 
-_MASTER, _VOLUME, _FILER, _S3 = 9433, 8433, 8533, 8633
-ENDPOINT = f"http://{HUB_ADDRESS}:{_S3}"
+PORT = 8633
+_MASTER, _VOLUME, _FILER = 9433, 8433, 8533
+ENDPOINT = f"http://{HUB_ADDRESS}:{PORT}"
 _READS = (f"Read:{BUCKET}", f"List:{BUCKET}")
 _IDENTITIES: dict[str, list[dict[str, Any]]] = {
     "identities": [
@@ -141,7 +142,7 @@ def _command(directory: Path, identities: Path) -> list[str]:
         "-filer",
         f"-filer.port={_FILER}",
         "-s3",
-        f"-s3.port={_S3}",
+        f"-s3.port={PORT}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         f"-s3.config={identities}",
@@ -151,7 +152,7 @@ def _command(directory: Path, identities: Path) -> list[str]:
 
 def sweep() -> None:
     """Seaweedfs puts Unix sockets into one fixed place, named by port, and leaves them there."""
-    for port in (_MASTER, _VOLUME, _FILER, _S3):
+    for port in (_MASTER, _VOLUME, _FILER, PORT):
         for number in (port, port + 10_000):
             for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # its choice, not ours
                 path.unlink(missing_ok=True)

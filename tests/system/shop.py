@@ -68,7 +68,7 @@ class Shop:
         started = time.monotonic()
         while not reached():
             if time.monotonic() - started > seconds:
-                raise AssertionError(f"waited {seconds:.0f} s {what}\n{self.site.pointer()}")
+                raise AssertionError(f"waited {seconds:.0f} s {what}")
             time.sleep(LOOK_EVERY)
         return time.monotonic() - started
 

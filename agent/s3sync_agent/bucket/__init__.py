@@ -124,5 +124,5 @@ class Bucket(Protocol):
         over connections of its own."""
 
     def server_time(self) -> float | None:
-        """Unix seconds of S3's clock now: its last Date header plus monotonic time since, whole
-        seconds of uncertainty. None before the first answer."""
+        """Unix seconds of S3's clock now, by its Date headers and monotonic time since: never fast, at most
+        a second slow, and the less the more often S3 has answered. None before the first answer."""

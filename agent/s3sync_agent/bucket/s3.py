@@ -89,7 +89,7 @@ class S3Bucket:
     ) -> None:
         self._name = bucket_name
         self._patience = patience
-        self._date: tuple[str, float] | None = None  # S3's last Date header, and when it came
+        self._ahead: float | None = None  # of S3's clock, against the monotonic one
         self._origin = origin or _Origin(f"s3://{bucket_name}")
         self._session = self._origin.session()
         self._client = self._connect()
@@ -325,19 +325,20 @@ class S3Bucket:
     # --------------------------------------------------------------------------- clock
 
     def _note_date(self, http_response: AWSResponse, **_: object) -> None:
+        """S3 tells whole seconds, so its clock is up to one further than that. Of all it has told, the
+        furthest is the nearest, until S3 tells what cannot be true beside it."""
         date = http_response.headers.get("Date")
-        if date:
-            self._date = (date, time.monotonic())
+        if not date:
+            return
+        try:
+            ahead = parsedate_to_datetime(date).timestamp() - time.monotonic()
+        except (ValueError, OverflowError):  # a date that is none; as if there were no header
+            return
+        if self._ahead is None or not ahead <= self._ahead < ahead + 1:
+            self._ahead = ahead
 
     def server_time(self) -> float | None:
-        if self._date is None:
-            return None
-        date, noted = self._date
-        try:
-            told = parsedate_to_datetime(date).timestamp()
-        except (ValueError, OverflowError):  # a date that is none; as if there were no header
-            return None
-        return told + time.monotonic() - noted
+        return None if self._ahead is None else self._ahead + time.monotonic()
 
 
 class _Body:

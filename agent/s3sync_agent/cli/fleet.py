@@ -9,9 +9,10 @@ import click
 from s3sync_agent import clock
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.cli import render
+from s3sync_agent.cli.console import show_warning
 from s3sync_agent.cli.fleet_options import Percent
 from s3sync_agent.cli.site import as_json, on_site
-from s3sync_agent.errors import ReleaseRefused
+from s3sync_agent.errors import ReleaseRefused, StoreUnavailable
 from s3sync_agent.layout import Site
 
 if TYPE_CHECKING:  # commands import what they do when they do it: --help answers at once
@@ -42,19 +43,29 @@ def fleet(bucket: Bucket, site: Site, *, watch: bool, percent: int | None, as_js
     reader = FleetReader(bucket, site)
     time = clock.SystemClock()
     while True:
-        found = reader.look()
-        pointer = _pointer(bucket, site) if percent is not None else None
-        if watch and not as_json:
-            click.clear()
-        if as_json:
-            render.print_json(_documents(found, pointer, percent))
+        try:
+            found = reader.look()
+            pointer = _pointer(bucket, site) if percent is not None else None
+        except StoreUnavailable as error:  # what is on the screen stays, and says how old it is
+            if not watch:
+                raise
+            show_warning(f"{error}; trying again")
         else:
-            _print(found)
-            if pointer is not None and percent is not None:
-                click.echo(_would(found, pointer, percent))
+            if watch and not as_json:
+                click.clear()
+            _show(found, pointer, percent, as_json=as_json)
         if not watch:
             return
         time.sleep(WATCH_EVERY)
+
+
+def _show(fleet: Fleet, pointer: Pointer | None, percent: int | None, *, as_json: bool) -> None:
+    if as_json:
+        render.print_json(_documents(fleet, pointer, percent))
+        return
+    _print(fleet)
+    if pointer is not None and percent is not None:
+        click.echo(_would(fleet, pointer, percent))
 
 
 def _print(fleet: Fleet) -> None:

@@ -74,7 +74,16 @@ def promote_now(promoter: Promoter, version: str, *, promotion_id: str, force: b
     )
     asked = gate.waited_for(fleet, promoter.gate())
     promoter.write(pointer, version=version)
+    say_when(promoter)
     return Promotion(pointer, promoter.etag, before, stored.manifest, tuple(overridden), asked)
+
+
+def say_when(promoter: Promoter) -> None:
+    """Where there is something to wait for."""
+    pointer = promoter.pointer
+    if pointer.active.activate_at is not None:
+        at = f"at {pointer.active.activate_at} (sequence {pointer.sequence})"
+        promoter.show.say(f"{pointer.active.version} goes live {at}")
 
 
 def reference(stored: StoredManifest, promotion_id: str, activate_at: float | None = None) -> ReleaseRef:

@@ -114,7 +114,8 @@ class Promoter:
         if version and self.bucket.head(self.site.manifest(version)) is None:
             raise ReleaseMissing(
                 f"{deed or f'{version} was promoted'}, but somebody was pruning it at the same time",
-                hint=f"`s3sync verify {version}` says whether it is whole; if not, `s3sync rollback`",
+                hint=f"`s3sync verify {version}` says whether it is whole; if not, "
+                f"`s3sync {'abort' if deed else 'rollback'}`",
             )
 
     def elapsed(self) -> float:

@@ -80,6 +80,6 @@ def _pointer(bucket: Bucket, site: Site) -> Pointer:
     if found is None:
         raise ReleaseRefused(
             f"nothing is pruned in {site.url}: there is no pointer to say which releases are needed",
-            hint="promote a release first: `s3sync promote VERSION --now`",
+            hint="promote a release first: `s3sync promote VERSION`",
         )
     return found[0].pointer

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from s3sync_agent import gate
 from s3sync_agent.deploy.guards import check_notes, refuse_while_frozen, whole_release
-from s3sync_agent.deploy.promote import Promotion, reference
+from s3sync_agent.deploy.promote import Promotion, reference, say_when
 from s3sync_agent.deploy.promoter import Promoter
 from s3sync_agent.deploy.served import await_served
 from s3sync_agent.deploy.write_pointer import who
@@ -31,7 +31,7 @@ def rollback(
     if before is None:
         raise ReleaseRefused(
             f"there is no pointer in {site.url}: nothing was promoted, or it was removed",
-            hint="`s3sync releases` lists what there is; `s3sync promote VERSION --now` writes a new pointer",
+            hint="`s3sync releases` lists what there is; `s3sync promote VERSION` writes a new pointer",
         )
     if not force:
         refuse_while_frozen(before)
@@ -44,12 +44,15 @@ def rollback(
             hint="name another one: `s3sync rollback VERSION`; `s3sync history` lists them",
         ) from error
     promoter.show.say(f"rolling back from {who(before)} to {target.version} of {escape(target.promoted_at)}")
+    if before.prepare is not None:
+        promoter.show.say(f"{before.prepare.version}, which was prepared, is taken back too")
     fleet = promoter.look()
     ref = reference(stored, promotion_id, hurried_instant(fleet))
     why = promoter.reason or f"rolled back from {before.active.version}"
     pointer = rolled_back(before, ref=ref, by=promoter.by, reason=why, now=promoter.now())
     asked = gate.waited_for(fleet, promoter.gate())
     promoter.write(pointer, version=target.version)
+    say_when(promoter)
     return Promotion(pointer, promoter.etag, before, stored.manifest, asked=asked)
 
 

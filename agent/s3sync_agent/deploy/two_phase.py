@@ -25,6 +25,7 @@ from s3sync_agent.deploy.releases import StoredManifest
 from s3sync_agent.deploy.served import SHOWN, await_served, listed, missing
 from s3sync_agent.errors import FleetError, PointerConflict
 from s3sync_agent.gate import Verdict
+from s3sync_agent.layout import escape
 from s3sync_agent.pointer import Pointer, format_time, prepared
 from s3sync_agent.sightings import Fleet
 
@@ -96,8 +97,10 @@ def _refuse_beside_another(promoter: Promoter, before: Pointer, stored: StoredMa
 
 
 def _fleet_that_answers(promoter: Promoter, version: str) -> Fleet:
-    """Raises FleetError when there is no instance to ask."""
+    """Raises FleetError when there is no instance to ask; says which of those to ignore is none."""
     fleet = promoter.look()
+    for unknown in sorted(promoter.gate().ignore - fleet.names()):
+        promoter.show.say(f"--ignore {escape(unknown)}: there is no instance of that name")
     if not fleet and not promoter.gate().members:
         raise FleetError(
             f"{version} was not promoted: no instance writes heartbeats, so nobody can say that it has it\n"

@@ -477,6 +477,23 @@ def test_the_clock_of_s3_is_its_date_and_the_time_since(
     assert 1795378196.0 + 90 <= told < 1795378196.0 + 95
 
 
+def test_the_clock_of_s3_is_the_furthest_that_its_whole_seconds_allow(
+    server: RawServer, bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(second: int, *, at: float) -> float | None:
+        server.answers = [Answer(200, b"body", {**ETAG, "Date": f"Sun, 22 Nov 2026 20:09:{second} GMT"})]
+        monkeypatch.setattr("s3sync_agent.bucket.s3.time.monotonic", lambda: at)
+        bucket.get("key", limit=10)
+        return bucket.server_time()
+
+    minute = 1795378140.0
+    assert told(56, at=100.9) == minute + 56
+    assert told(57, at=101.0) == minute + 57  # it had been 56.9
+    assert told(57, at=101.75) == minute + 57.75
+    assert told(30, at=102.0) == minute + 30, "somebody has set it back"
+    assert told(50, at=102.5) == minute + 50, "and forth"
+
+
 def test_the_checksum_of_an_object_in_parts_is_none_of_its_content(
     server: RawServer, bucket: S3Bucket
 ) -> None:
@@ -496,7 +513,9 @@ def test_who_does_not_open_a_bucket_does_not_pay_for_botocore() -> None:
 
 
 @pytest.mark.parametrize("date", ["soon", "Sun, 99 Nov 2026 20:09:56 GMT", "Sun, 22 Nov 99999 20:09:56 GMT"])
-def test_a_date_that_is_none_is_no_clock_and_no_crash(server: RawServer, bucket: S3Bucket, date: str) -> None:
+def test_a_date_that_is_none_is_no_clock_and_no_crash(
+    server: RawServer, patient_bucket: S3Bucket, date: str
+) -> None:
     server.answers = [Answer(200, b"body", {**ETAG, "Date": date})]
-    bucket.get("k", limit=10)
-    assert bucket.server_time() is None
+    patient_bucket.get("k", limit=10)
+    assert patient_bucket.server_time() is None

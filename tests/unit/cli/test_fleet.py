@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from s3sync_agent.cli.fleet_options import Duration
+from s3sync_agent.errors import StoreUnavailable
 from s3sync_agent.heartbeat import STOPPED, Heartbeat, Trouble, encode_heartbeat
 from s3sync_agent.pointer import format_time
 from tests.fakes import MemoryBucket
@@ -255,3 +256,50 @@ def test_steps_that_make_no_sense_are_wrong_usage(
     assert result.exit_code == 2
     assert told in " ".join(result.stderr.split())
     assert bucket.requests == []
+
+
+# ----------------------------------------------------------------------------- watching
+
+
+def test_watch_shows_it_again_and_again_also_after_an_outage(
+    s3sync: Run, bucket: MemoryBucket, clock: VirtualClock, fleet: FakeFleet
+) -> None:
+    looks = 0
+
+    def later(now: float) -> None:
+        nonlocal looks
+        looks += 1
+        bucket.outage = StoreUnavailable("timed out") if looks < 15 else None
+        if looks > 40:
+            raise KeyboardInterrupt
+
+    clock.passing.append(later)
+    result = s3sync("fleet", "--watch")
+    assert result.exit_code == 130
+    assert result.stdout.count("3 instances: 3 serve v1") >= 3
+    assert "warning: timed out; trying again" in result.stderr
+
+
+def test_an_instance_to_ignore_that_is_none_is_told(s3sync: Run, fleet: FakeFleet) -> None:
+    result = s3sync("promote", "v2", "--ignore", "i-3", "--ignore", "i-33")
+    assert result.exit_code == 0
+    assert "--ignore i-33: there is no instance of that name" in result.stderr
+    assert "--ignore i-3:" not in result.stderr
+
+
+def test_promote_now_and_rollback_say_when_it_goes_live(s3sync: Run, fleet: FakeFleet) -> None:
+    assert "v2 goes live at 2027-" in s3sync("promote", "v2", "--now").stderr
+    assert "v1 goes live at 2027-" in s3sync("rollback").stderr
+
+
+def test_an_abort_of_what_was_active_brings_current_back(
+    s3sync: Run, bucket: MemoryBucket, clock: VirtualClock, fleet: FakeFleet
+) -> None:
+    assert s3sync("promote", "v2").exit_code == 0
+    assert bucket.objects[SITE.current + "index.html"].body == b"v2"
+    fleet.instances[0].denied[fleet.instances[0].promotion_id] = "GET / answered 500"
+    clock.sleep(1)
+    result = s3sync("abort")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("the pointer is back at v1")
+    assert bucket.objects[SITE.current + "index.html"].body == b"v1"
