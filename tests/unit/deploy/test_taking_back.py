@@ -255,3 +255,33 @@ def test_a_freeze_loses_to_whoever_came_first(
     bucket.before = overtake
     with pytest.raises(PointerConflict, match="the site was not frozen: the pointer is at v2 by alice"):
         freeze(promoter(bucket, clock, reason="stocktaking"))
+
+
+# --------------------------------------------------------------------- tried again, alone
+
+
+def test_a_release_that_was_denied_and_held_is_tried_again_under_a_new_id(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    fleet.instances[0].refuses = {"v3"}
+    with pytest.raises(FleetError, match="i-1 denied it"):
+        two_phase.promote(promoter(bucket, clock, take_back=False), "v3", new_id=lambda: "first-try")
+    fleet.instances[0].refuses = set()  # somebody repaired nginx there
+    done = two_phase.promote(promoter(bucket, clock), "v3", new_id=lambda: "second-try")
+    assert done.pointer.active.promotion_id == "second-try"
+    assert set(fleet.serving().values()) == {"v3"}
+    assert done.pointer.baseline is not None
+    assert done.pointer.baseline.version == "v2"
+
+
+def test_a_first_release_that_is_denied_stays_for_there_is_nothing_else(
+    bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    place_release(bucket, "v1")
+    fleet = FakeFleet(bucket, clock)
+    fleet.add("i-1", refuses={"v1"})
+    clock.sleep(1)
+    with pytest.raises(FleetError, match="i-1 denied it: GET / answered 500") as denied:
+        two_phase.promote(promoter(bucket, clock, expect=1), "v1", new_id=lambda: "promotion-1")
+    assert "the pointer stays as it is: there is no release to go back to" in str(denied.value)
+    assert stored(bucket).active.version == "v1"
