@@ -53,9 +53,9 @@ QUIET = 0.2
 QUIET_AT_MOST = 2.0
 # Where the kernel has not enough watches, everything is hashed this often, in seconds.
 SCRUB_UNWATCHED = 3600.0
-# Of that, the worker gets half, and the last heartbeat what is left.
+# Of that, the worker gets half; what it leaves is for the last heartbeat, but no more than a second.
 STOP_WORKER_WITHIN = 0.8
-LAST_HEARTBEAT_WITHIN = 0.7
+LAST_HEARTBEAT_WITHIN = 1.0
 # Beside STOP_WITHIN: who hands metrics over may hang, too, and is left behind.
 STOP_METRICS_WITHIN = 0.1
 
