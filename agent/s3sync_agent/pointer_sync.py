@@ -180,10 +180,13 @@ class PointerSync:
         return self._prover.prove(serving, lambda: self._back_from(document, serving))
 
     def _back_from(self, document: Document, serving: Serving) -> list[Serving]:
-        """What may be served instead of `serving`: the baseline, then the last good one."""
+        """What may be served instead of `serving`: the baseline unless it is denied here, too, then the last
+        good one."""
         webroot = self._instance.webroot
         baseline = document.pointer.baseline
-        found = [Serving(baseline.id, baseline.promotion_id)] if baseline is not None else []
+        found = []
+        if baseline is not None and baseline.promotion_id not in self._instance.denied():
+            found.append(Serving(baseline.id, baseline.promotion_id))
         previous = webroot.previous()
         found += [Serving(previous, "")] if previous is not None else []
         known = webroot.complete() - {serving.release}

@@ -108,7 +108,9 @@ class Prover:
             good = instance.memory.good
             rest = (promotion for promotion in good if promotion != serving.promotion)
             instance.remember(
-                serving_promotion=serving.promotion, good=(serving.promotion, *rest)[:REMEMBERED]
+                serving=serving.release,
+                serving_promotion=serving.promotion,
+                good=(serving.promotion, *rest)[:REMEMBERED],
             )
             self._set_healthy(serving.release)
         if self._failing is not None:
@@ -140,10 +142,12 @@ class Prover:
         and this one is served again."""
         self.comparing = frozenset({serving.promotion})
         try:
-            if not self._go_back(serving, other):
+            seconds = self._go_back(serving, other)
+            if seconds is None:
                 return False
             if self._ask().kind is Kind.PASSED:
-                self._deny(serving, verdict, other)
+                self._deny(serving, verdict)
+                self._fell_back(serving, verdict, other, seconds)
                 return True
             self._go_back(other, serving)
             return False
@@ -151,26 +155,31 @@ class Prover:
             self.comparing = frozenset()
 
     def _fall_back(self, serving: Serving, verdict: Verdict, other: Serving | None) -> bool:
+        """Denied before it is left: whoever is killed in between must not show it again."""
         with self._instance.swap:  # nobody may decide in between: it would be activated once more
-            if other is None:  # nothing else is here; that it is bad is said all the same
-                self._instance.deny(serving.promotion, serving.release, _reason(verdict))
-                return False
-            if not self._go_back(serving, other):
-                return False
-            self._deny(serving, verdict, other)
-        return True
-
-    def _go_back(self, serving: Serving, other: Serving) -> bool:
-        """Serve `other` instead, if `serving` is live still; whether it was."""
-        with self._instance.swap:
             if self._instance.webroot.live() != serving.release:
                 return False
-            self.swapper.go_back(other.release, other.promotion)
+            self._deny(serving, verdict)
+            seconds = self._go_back(serving, other) if other is not None else None
+            if other is None or seconds is None:  # nothing else is here; that it is bad was said all the same
+                return False
+            self._fell_back(serving, verdict, other, seconds)
         return True
 
-    def _deny(self, serving: Serving, verdict: Verdict, other: Serving) -> None:
+    def _go_back(self, serving: Serving, other: Serving) -> float | None:
+        """Serve `other` instead, if `serving` is live still and `other` is here; for how long it was live."""
+        webroot = self._instance.webroot
+        with self._instance.swap:
+            if webroot.live() != serving.release or other.release not in webroot.complete():
+                return None
+            return self.swapper.go_back(other.release, other.promotion)
+
+    def _deny(self, serving: Serving, verdict: Verdict) -> None:
+        reason = f"the probe went wrong: {verdict.reason}"
+        self._instance.deny(serving.promotion, serving.release, reason)
+
+    def _fell_back(self, serving: Serving, verdict: Verdict, other: Serving, seconds: float) -> None:
         instance = self._instance
-        instance.deny(serving.promotion, serving.release, _reason(verdict))
         instance.step(Step.FALL_BACK)
         self._set_healthy(other.release)
         instance.reporter.event(
@@ -179,7 +188,7 @@ class Prover:
             before=serving.release,
             promotion_id=serving.promotion,
             reason=verdict.reason,
-            seconds=round(max(0.0, instance.memory.serving_since - self.swapper.activated_at), 3),
+            seconds=round(seconds, 3),
         )
 
     # --------------------------------------------------------------------------- others
@@ -202,10 +211,6 @@ class Prover:
         if self.vouched_for() != release:
             with disk_errors("healthy"):
                 set_healthy(self._instance.settings.run, release)
-
-
-def _reason(verdict: Verdict) -> str:
-    return f"the probe went wrong: {verdict.reason}"
 
 
 def subject(instance: Instance, serving: Serving) -> Subject:

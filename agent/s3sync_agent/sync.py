@@ -74,7 +74,7 @@ class Sync:
                 hint="run_dir must belong to the user the agent runs as, or be one that user can create",
             ) from error
         swept = instance.webroot.sweep()
-        instance.memory = instance.webroot.state()
+        instance.memory = instance.webroot.state().about(instance.webroot.live())
         self._pruner.start()
         with disk_errors("assets"):
             sync_assets(instance)
@@ -88,7 +88,9 @@ class Sync:
         """One pass. Raises S3SyncError; then nothing that is served has changed, or it has changed to
         what was wanted and something after it failed."""
         try:
-            return self._tick()
+            outcome = self._tick()
+            self._instance.save_noted()
+            return outcome
         finally:
             with self.lookout.during():
                 self._prover.tell_hooks()

@@ -1,0 +1,168 @@
+"""Whatever else goes wrong, a bad release is taken back for good, and a good one keeps its visitors."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+
+from s3sync_agent.machine import State
+from s3sync_agent.webroot.state import State as Memory
+from tests.agents import Agent
+from tests.publisher import Publisher
+from tests.unit.sync.test_promotion import BAD, GOOD, Site
+
+WORSE = {"other.html": b"no index here either"}
+
+
+@pytest.fixture
+def site(agent: Agent) -> Site:
+    return Site(agent)
+
+
+@pytest.fixture
+def served(agent: Agent, publisher: Publisher, site: Site) -> str:
+    release = publisher.publish("v1")
+    publisher.promote("v1")
+    agent.attempt()
+    assert agent.healthy == release
+    return release
+
+
+def swaps(agent: Agent, release: str) -> int:
+    return [fields["release"] for fields in agent.reporter.named("activate.done")].count(release)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def at_save(agent: Agent, when: Callable[[Memory], bool], failure: BaseException) -> None:
+    save = agent.webroot.save_state
+
+    def failing(state: Memory) -> None:
+        if when(state):
+            raise failure
+        save(state)
+
+    agent.webroot.save_state = failing  # type: ignore[method-assign]
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def reboot(agent: Agent) -> Site:
+    agent.settings.run.healthy.unlink(missing_ok=True)
+    agent.restart()
+    return Site(agent)
+
+
+# ------------------------------------------------------------------- where to go back to
+
+
+def test_an_instance_does_not_go_back_to_what_it_denies(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    agent.attempt()
+    publisher.publish("v3", WORSE)
+    publisher.promote("v3")  # its baseline is v2, which was meant for everyone
+    agent.attempt()
+    agent.attempt()
+    assert agent.webroot.live() == served
+
+
+# --------------------------------------------------------------------------- full disks
+
+
+def test_a_full_disk_does_not_show_a_bad_release_again(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    at_save(agent, lambda _: site.asked > 2, full())  # from the probe after the swap on
+    shown = []
+    for _ in range(4):
+        agent.attempt()
+        shown.append(agent.webroot.live())
+        agent.clock.advance(60)
+    assert shown == [served] * 4
+    assert agent.ticker.status().problem is not None
+
+
+def test_a_full_disk_at_the_swap_hides_no_bad_release(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    bad = publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    at_save(agent, lambda _: agent.webroot.live() == bad, full())
+    agent.attempt()
+    assert agent.webroot.live() == served
+    assert agent.instance.state is State.FALLBACK
+
+
+def test_what_a_full_disk_did_not_take_is_remembered_when_there_is_room(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    bad = publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    room: list[bool] = []
+    at_save(agent, lambda _: site.asked > 2 and not room, full())
+    agent.attempt()
+    room.append(True)
+    agent.attempt()
+    agent.restart()
+    assert len(agent.instance.denied()) == 1
+    assert swaps(agent, bad) == 1
+
+
+# -------------------------------------------------------------------------------- crashes
+
+
+def test_a_crash_while_taking_back_does_not_show_a_bad_release_again(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    bad = publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    at_save(agent, lambda _: site.asked > 2 and agent.webroot.live() == served, Killed())
+    with pytest.raises(Killed):
+        agent.attempt()
+    agent.restart()
+    Site(agent)
+    agent.attempt()
+    assert agent.webroot.live() == served
+    assert swaps(agent, bad) == 1
+
+
+def test_what_a_crash_kept_from_being_remembered_is_not_taken_for_good(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    bad = publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    at_save(agent, lambda _: agent.webroot.live() == bad, Killed())
+    with pytest.raises(Killed):
+        agent.attempt()
+    agent.restart()
+    assert not agent.ticker.status().good
+    Site(agent).down = True
+    publisher.publish("v3", GOOD)
+    publisher.promote("v3")
+    agent.attempt()
+    assert agent.webroot.previous() != bad
+
+
+def test_after_a_restart_it_is_said_how_long_a_bad_release_was_live(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    site.down = True
+    publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    agent.attempt()
+    agent.restart()
+    Site(agent)
+    agent.clock.advance(7)
+    agent.attempt()
+    assert [fields["seconds"] for fields in agent.reporter.named("fallback.done")] == [7]
