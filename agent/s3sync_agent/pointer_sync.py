@@ -200,8 +200,9 @@ class PointerSync:
             complete=instance.webroot.complete(),
             now=instance.clock.now(),
             identity=instance.settings.identity,
-            ready=self._readiness.promotions - self._prover.comparing,
+            ready=self._readiness.promotions,
             canary=instance.settings.canary,
+            comparing=self._prover.comparing,
             denied=instance.denied(),
             broken=frozenset(broken),
         )

@@ -20,6 +20,12 @@ from s3sync_agent.swapper import Swapper
 from s3sync_agent.webroot import disk_errors
 from s3sync_agent.webroot.state import REMEMBERED
 
+# For how long an answer says how the site answered before a swap; seconds. Afterwards something else may have
+# happened to it, and only a comparison tells.
+FRESH = 10.0
+# How often a release is compared with another when that one is not answered.
+COMPARISONS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -29,6 +35,15 @@ class Serving:
     promotion: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What was said of the site while `release` was live, at the monotonic moment `at`."""
+
+    release: str
+    verdict: Verdict
+    at: float
+
+
 class Prover:
     """Any thread; one at a time does the proving."""
 
@@ -36,8 +51,11 @@ class Prover:
         self._instance = instance
         self.swapper = swapper
         self._one_at_a_time = threading.Lock()
-        self._before: tuple[str, Verdict] | None = None  # what was live when it was asked
-        self._compared: set[str] = set()  # promotions that were compared with the release to go back to
+        self._before: Answered | None = None
+        self._compared: tuple[str, int] = (
+            "",
+            0,
+        )  # the promotion last compared with another release, how often
         self._failing: tuple[Serving, Verdict] | None = None
         self._untold: Serving | None = None
         # Promotions that nobody may activate just now: their release is being compared with another.
@@ -47,7 +65,9 @@ class Prover:
         """Ask the site as it is, so that a wrong answer after the swap can be told from one before."""
         live = self._instance.webroot.live()
         if live is not None and self._instance.probe is not None:
-            self._before = (live, self._ask())
+            verdict = self._ask()
+            if self._instance.webroot.live() == live:  # otherwise nobody knows which release answered
+                self._before = Answered(live, verdict, self._instance.clock.monotonic())
 
     def is_proved(self, serving: Serving) -> bool:
         """Whether it was found good, and the balancer was told. No requests, nothing written."""
@@ -112,12 +132,12 @@ class Prover:
                 serving_promotion=serving.promotion,
                 good=(serving.promotion, *rest)[:REMEMBERED],
             )
+            if serving.promotion not in good:
+                self._untold = serving
             self._set_healthy(serving.release)
         if self._failing is not None:
             self._failing = None
             instance.reporter.event("probe.recovered", release=serving.release)
-        if serving.promotion not in good:
-            self._untold = serving
 
     def _judge(self, serving: Serving, verdict: Verdict, back_to: Sequence[Serving]) -> bool:
         """Whose fault a wrong answer is; whether the release was taken back for it."""
@@ -126,16 +146,19 @@ class Prover:
             return self._fall_back(serving, verdict, back_to[0] if back_to else None)
         if before is Kind.WRONG:
             return False  # it was wrong with the release before, too
-        if not back_to or serving.promotion in self._compared:
+        times = self._compared[1] if self._compared[0] == serving.promotion else 0
+        if not back_to or times >= COMPARISONS:
             return False
-        self._compared.add(serving.promotion)
+        self._compared = (serving.promotion, times + 1)
         return self._compare(serving, verdict, back_to[0])
 
     def _asked_before(self) -> Kind | None:
-        """How the release was answered that was left for this one; None when nobody asked."""
-        if self._before is None or self._before[0] != self.swapper.left:
+        """How the release was answered that was left for this one; None when nobody asked lately."""
+        before = self._before
+        if before is None or before.release != self.swapper.left:
             return None
-        return self._before[1].kind
+        age = self._instance.clock.monotonic() - before.at
+        return before.verdict.kind if age <= FRESH else None
 
     def _compare(self, serving: Serving, verdict: Verdict, other: Serving) -> bool:
         """Ask about the release to go back to. Right there: it is this release's fault. Otherwise it is not,
@@ -145,10 +168,13 @@ class Prover:
             seconds = self._go_back(serving, other)
             if seconds is None:
                 return False
-            if self._ask().kind is Kind.PASSED:
+            found = self._ask().kind
+            if found is Kind.PASSED:
                 self._deny(serving, verdict)
                 self._fell_back(serving, verdict, other, seconds)
                 return True
+            if found is Kind.WRONG:
+                self._compared = (serving.promotion, COMPARISONS)
             self._go_back(other, serving)
             return False
         finally:

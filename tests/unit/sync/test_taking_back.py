@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable
 
 import pytest
 
+from s3sync_agent.errors import HookVetoed
 from s3sync_agent.machine import State
 from s3sync_agent.webroot.state import State as Memory
 from tests.agents import Agent
+from tests.fakes import MemoryBucket
 from tests.publisher import Publisher
-from tests.unit.sync.test_promotion import BAD, GOOD, Site
+from tests.releases import SITE
+from tests.unit.sync.test_promotion import BAD, GOOD, Asked, Site
 
 WORSE = {"other.html": b"no index here either"}
 
@@ -166,3 +170,137 @@ def test_after_a_restart_it_is_said_how_long_a_bad_release_was_live(
     agent.clock.advance(7)
     agent.attempt()
     assert [fields["seconds"] for fields in agent.reporter.named("fallback.done")] == [7]
+
+
+# --------------------------------------------------------------------------- what was asked
+
+
+def test_an_answer_that_came_after_the_swap_is_none_from_before(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    publisher.publish("v2", BAD)
+    publisher.promote("v2", activate_in=2)
+    agent.attempt()
+    agent.clock.advance(3)
+    site.on_ask = agent.sync.activate_due  # the instant comes while the question is on its way
+    agent.sync.look_before_due()
+    site.on_ask = lambda: None
+    agent.sync.prove_due()
+    assert agent.webroot.live() == served
+    assert len(agent.instance.denied()) == 1
+
+
+def test_what_was_answered_rightly_hours_ago_does_not_condemn_a_release(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    release = publisher.publish("v2", GOOD)
+    publisher.promote("v2")
+    agent.attempt()
+    agent.clock.advance(3600)
+    site.broken = True  # nginx, and not the release
+    publisher.promote("v2")
+    agent.attempt()
+    assert agent.webroot.live() == release
+    assert agent.instance.denied() == frozenset()
+
+
+def test_a_comparison_that_got_no_answer_is_made_again(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    site.down = True
+    publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    agent.attempt()
+    site.down = False
+
+    def busy() -> None:
+        site.down = agent.webroot.live() == served
+
+    site.on_ask = busy
+    agent.attempt()
+    site.on_ask, site.down = lambda: None, False
+    agent.attempt()
+    assert agent.webroot.live() == served
+
+
+def test_while_two_releases_are_compared_hooks_are_not_asked_again(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    hooks = Asked(agent.instance)
+    site.down = True
+    publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    agent.attempt()
+    site.down = False
+    ticks: list[threading.Thread] = []
+
+    def the_worker_ticks() -> None:
+        if agent.webroot.live() == served and not ticks:
+            ticks.append(threading.Thread(target=agent.attempt, daemon=True))
+            ticks[0].start()
+            ticks[0].join(0.3)
+
+    site.on_ask = the_worker_ticks
+    agent.sync.prove_due()
+    ticks[0].join(5)
+    assert hooks.asked == ["v2"]
+
+
+# ----------------------------------------------------------------------------------- hooks
+
+
+def test_hooks_are_told_though_the_balancer_could_not_be_at_first(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    hooks = Asked(agent.instance)
+    publisher.publish("v2", GOOD)
+    publisher.promote("v2")
+    agent.settings.run.healthy.unlink()
+    agent.settings.run.healthy.mkdir()
+    agent.attempt()
+    agent.settings.run.healthy.rmdir()
+    agent.attempt()
+    assert hooks.told == ["v2"]
+
+
+# ----------------------------------------------------------------------------------- plain
+
+
+def push(agent: Agent, files: dict[str, bytes]) -> None:
+    assert isinstance(agent.bucket, MemoryBucket)
+    for key in [key for key in agent.bucket.objects if key.startswith(SITE.current)]:
+        del agent.bucket.objects[key]
+    for path, body in files.items():
+        agent.bucket.place(SITE.current + path, body, last_modified=agent.clock.now() - 3600)
+
+
+def test_bare_files_that_are_denied_may_come_back_after_current_was_held(agent: Agent, site: Site) -> None:
+    def settle(files: dict[str, bytes]) -> None:
+        push(agent, files)
+        for _ in range(3):
+            agent.attempt()
+            agent.clock.advance(30)
+
+    settle({"index.html": b"one"})
+    good = agent.webroot.live()
+    site.on_ask = lambda: setattr(site, "broken", agent.webroot.live() != good)
+    settle({"index.html": b"two"})
+    assert agent.instance.state is State.FALLBACK
+    settle({})
+    assert agent.instance.state is State.HELD
+    settle({"index.html": b"two"})
+    assert agent.instance.state is State.FALLBACK
+    assert agent.webroot.live() == good
+
+
+def test_a_newcomer_that_denies_the_first_bare_files_waits(agent: Agent) -> None:
+    hooks = Asked(agent.instance)
+    hooks.raises = HookVetoed("hook pre-activate/10-check said no")
+    push(agent, {"index.html": b"one"})
+    for _ in range(3):
+        assert agent.attempt().error is None
+        agent.clock.advance(30)
+    assert len(agent.instance.denied()) == 1
+    agent.restart()
+    assert agent.attempt().error is None
+    assert agent.instance.state is State.WAITING
