@@ -90,12 +90,12 @@ class PointerSync:
                 ref.id, lambda: self._readiness.make_ready(serving, hashing=hashing)
             )
 
-    def serve_what_is_here(self, document: Document) -> None:
+    def serve_what_is_here(self, document: Document, *, proving: bool) -> None:
         """Serve what should be served as far as the disk has it, without S3. Raises StagingError.
 
-        Who has no visitors yet does not get them by this: what was accepted long ago may be long past.
+        Who has no visitors yet does not get them without `proving`: what was accepted long ago may be long
+        past.
         """
-        proving = self._prover.vouched_for() != ""
         while True:
             if proving:
                 decision = self._serve(document, frozenset())

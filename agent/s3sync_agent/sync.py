@@ -108,7 +108,8 @@ class Sync:
         except S3SyncError:  # what was accepted stays in force, also what has become due meanwhile
             accepted = self._instance.accepted()
             if accepted is not None:
-                self._pointer.serve_what_is_here(accepted)
+                proving = self._prover.vouched_for() != ""
+                self._pointer.serve_what_is_here(accepted, proving=proving)
             raise
         self.lookout.answered_at = self._instance.clock.now()
         return self._plain_tick() if document is None else self._pointer.tick(document)
@@ -140,6 +141,17 @@ class Sync:
     def _is_plain_site(self) -> bool:
         source = self._instance.settings.source
         return source == "plain" or (source == "auto" and self._instance.memory.plain is not None)
+
+    def prove_what_is_here(self) -> None:
+        """Go by what was accepted, and let this instance have visitors when the site answers rightly. Raises
+        StagingError."""
+        instance = self._instance
+        accepted = None if self._is_plain_site() else instance.accepted()
+        if accepted is not None:
+            self._pointer.serve_what_is_here(accepted, proving=True)
+        live = instance.webroot.live()
+        if live is not None and live in instance.webroot.complete():
+            self._prover.vouch(live)
 
     # ---------------------------------------------------------- what the loop and others ask
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from s3sync_agent.errors import HookVetoed
+from s3sync_agent.errors import HookVetoed, StoreUnavailable
 from s3sync_agent.machine import State
 from s3sync_agent.webroot.state import State as Memory
 from tests.agents import Agent
@@ -246,6 +246,51 @@ def test_while_two_releases_are_compared_hooks_are_not_asked_again(
     assert hooks.asked == ["v2"]
 
 
+# ---------------------------------------------------------------------------------- health
+
+
+def test_without_s3_a_rebooted_instance_gets_no_visitors_with_what_answers_wrongly(
+    agent: Agent, publisher: Publisher, site: Site, served: str, bucket: MemoryBucket
+) -> None:
+    site.down = True
+    bad = publisher.publish("v2", BAD)
+    publisher.promote("v2")
+    agent.attempt()
+    reboot(agent)
+    bucket.outage = StoreUnavailable("no route to S3")
+    agent.attempt()
+    assert agent.healthy == ""
+    agent.clock.advance(61)
+    agent.attempt()
+    assert agent.healthy != bad
+    agent.attempt()
+    assert agent.webroot.live() == agent.healthy == served
+
+
+def test_a_rebooted_instance_whose_pointer_is_lost_gets_its_visitors_after_a_minute(
+    agent: Agent, publisher: Publisher, site: Site, served: str, bucket: MemoryBucket
+) -> None:
+    bucket.delete([SITE.pointer])
+    reboot(agent)
+    agent.attempt()
+    assert agent.healthy == ""
+    agent.clock.advance(61)
+    agent.attempt()
+    assert agent.healthy == served
+
+
+def test_a_rebooted_instance_whose_pointer_is_refused_gets_its_visitors_after_a_minute(
+    agent: Agent, publisher: Publisher, site: Site, served: str, bucket: MemoryBucket
+) -> None:
+    bucket.place(SITE.pointer, b"{}")
+    reboot(agent)
+    agent.attempt()
+    assert agent.healthy == ""
+    agent.clock.advance(61)
+    agent.attempt()
+    assert agent.healthy == served
+
+
 # ----------------------------------------------------------------------------------- hooks
 
 
@@ -275,21 +320,19 @@ def push(agent: Agent, files: dict[str, bytes]) -> None:
 
 
 def test_bare_files_that_are_denied_may_come_back_after_current_was_held(agent: Agent, site: Site) -> None:
-    def settle(files: dict[str, bytes]) -> None:
+    def settle(files: dict[str, bytes]) -> State:
         push(agent, files)
         for _ in range(3):
             agent.attempt()
             agent.clock.advance(30)
+        return agent.instance.state
 
     settle({"index.html": b"one"})
     good = agent.webroot.live()
     site.on_ask = lambda: setattr(site, "broken", agent.webroot.live() != good)
-    settle({"index.html": b"two"})
-    assert agent.instance.state is State.FALLBACK
-    settle({})
-    assert agent.instance.state is State.HELD
-    settle({"index.html": b"two"})
-    assert agent.instance.state is State.FALLBACK
+    assert settle({"index.html": b"two"}) is State.FALLBACK
+    assert settle({}) is State.HELD
+    assert settle({"index.html": b"two"}) is State.FALLBACK
     assert agent.webroot.live() == good
 
 
