@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from functools import partial
 
@@ -107,6 +108,16 @@ class PointerSync:
                 self._work_on(document, decision, decision.want)
             except (ReleaseError, HookUnusable):  # `stage.failed` has said it, and what failed first is told
                 return
+
+    def go_back_at_once(self, newer: Document) -> bool:
+        """Serve what the newer pointer wants, if it was good here before: taking a release back does not wait
+        for the hooks that are told of it. They go on all the same: False."""
+        with self._instance.swap:
+            ref = decide(self._view(newer, frozenset())).activate
+            if ref is not None and ref.promotion_id in self._instance.memory.good:
+                with contextlib.suppress(StagingError):  # the tick after this one meets it, too, and tells
+                    self._activate_wanted(newer, frozenset())
+        return False
 
     def _serve(self, document: Document, broken: Collection[str]) -> Decision:
         """Serve what should be served, and prove it; the decision that is left. A release that was taken

@@ -92,7 +92,7 @@ class Sync:
             self._instance.save_noted()
             return outcome
         finally:
-            with self.lookout.during():
+            with self.lookout.during(self._pointer.go_back_at_once):
                 self._prover.tell_hooks()
 
     def _tick(self) -> Outcome:

@@ -10,6 +10,7 @@ import pytest
 
 from s3sync_agent.errors import HookVetoed, StoreUnavailable
 from s3sync_agent.machine import State
+from s3sync_agent.pointer import aborted
 from s3sync_agent.webroot.state import State as Memory
 from tests.agents import Agent
 from tests.fakes import MemoryBucket
@@ -306,6 +307,26 @@ def test_hooks_are_told_though_the_balancer_could_not_be_at_first(
     agent.settings.run.healthy.rmdir()
     agent.attempt()
     assert hooks.told == ["v2"]
+
+
+def test_an_abort_does_not_wait_for_the_hooks_that_are_told(
+    agent: Agent, publisher: Publisher, site: Site, served: str
+) -> None:
+    hooks = Asked(agent.instance)
+    publisher.publish("v2", GOOD)
+    publisher.promote("v2")
+    seen: list[str | None] = []
+
+    def long(_subject: object, _reporter: object, beat: Callable[[], None]) -> None:
+        assert publisher.pointer is not None
+        publisher.write(aborted(publisher.pointer, now=publisher.now + 1))
+        agent.clock.advance(6)
+        beat()
+        seen.append(agent.webroot.live())
+
+    hooks.tell = long  # type: ignore[method-assign]
+    agent.attempt()
+    assert seen == [served]
 
 
 # ----------------------------------------------------------------------------------- plain
