@@ -58,6 +58,11 @@ class Instance:
     def step(self, step: Step) -> None:
         self.state = advance(self.state, step)
 
+    def is_plain_site(self) -> bool:
+        """Whether bare files are followed, and no pointer."""
+        source = self.settings.source
+        return source == "plain" or (source == "auto" and self.memory.plain is not None)
+
     def accepted(self) -> Document | None:
         """The pointer in force; one accepted for another site, before the setting changed, is none."""
         memory, parsed = self.memory, self._parsed  # once: several threads ask, and none may get another's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -310,7 +311,7 @@ def test_hooks_are_told_though_the_balancer_could_not_be_at_first(
 
 
 def test_an_abort_does_not_wait_for_the_hooks_that_are_told(
-    agent: Agent, publisher: Publisher, site: Site, served: str
+    agent: Agent, publisher: Publisher, site: Site, served: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hooks = Asked(agent.instance)
     publisher.publish("v2", GOOD)
@@ -324,7 +325,7 @@ def test_an_abort_does_not_wait_for_the_hooks_that_are_told(
         beat()
         seen.append(agent.webroot.live())
 
-    hooks.tell = long  # type: ignore[method-assign]
+    monkeypatch.setattr(hooks, "tell", long)
     agent.attempt()
     assert seen == [served]
 
@@ -368,3 +369,21 @@ def test_a_newcomer_that_denies_the_first_bare_files_waits(agent: Agent) -> None
     agent.restart()
     assert agent.attempt().error is None
     assert agent.instance.state is State.WAITING
+
+
+def test_bare_files_are_no_pointer_s_business_during_a_scrub(tmp_path: Path, publisher: Publisher) -> None:
+    agent = Agent(tmp_path / "plain", publisher.bucket, source="plain")
+    try:
+        push(agent, {"index.html": b"one"})
+        for _ in range(3):
+            agent.attempt()
+            agent.clock.advance(30)
+        publisher.publish("v1")
+        publisher.promote("v1")
+        with agent.sync.lookout.during():
+            agent.clock.advance(6)
+            agent.instance.beat()
+        assert agent.instance.accepted() is None
+        assert agent.instance.memory.plain is not None
+    finally:
+        agent.stop()
