@@ -194,8 +194,19 @@ class Promoter:
         except ReleaseError as error:
             raise PointerConflict(f"somebody put an unreadable pointer there ({error})", hint=hint) from error
         if not still(pointer):
+            refuse_to_go_on(pointer)
             raise PointerConflict(f"somebody else moved the pointer: {moved_to(pointer)}", hint=hint)
         self._found, self._etag = pointer, found.etag
+
+
+def refuse_to_go_on(pointer: Pointer) -> None:
+    """Raises PointerConflict when somebody froze the site meanwhile."""
+    if pointer.freeze is not None:
+        raise PointerConflict(
+            f"it does not go on: {moved_to(pointer)}",
+            hint="what is under way stays as it is: after `s3sync unfreeze` the same `s3sync promote` goes on, "
+            "`s3sync abort` takes it back",
+        )
 
 
 def moved_to(pointer: Pointer) -> str:
