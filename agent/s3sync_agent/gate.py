@@ -56,6 +56,7 @@ class Standing(Enum):
 
 _QUIET = {Standing.SILENT, Standing.STOPPED, Standing.UNREADABLE, Standing.MISSING}
 _HOLDS_UP = _QUIET | {Standing.WORKING, Standing.CLOCK_OFF}
+_WILL_SERVE = _HOLDS_UP | {Standing.READY, Standing.NEWCOMER}
 _ENDS = {Standing.FAILED, Standing.DENIED}
 _HEARD = {
     Standing.READY,
@@ -112,6 +113,11 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return not (self.ended_by or self.held_up_by or self.lacking)
+
+    @property
+    def is_about_nobody(self) -> bool:
+        """Whether nobody is there who has it or will get it: all are ignored, left the group, or are gone."""
+        return not any(place.standing in _WILL_SERVE for place in self.places)
 
     @property
     def only_quiet_ones_left(self) -> bool:

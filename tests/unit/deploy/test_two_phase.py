@@ -16,13 +16,15 @@ from s3sync_agent.errors import (
     FleetError,
     PointerConflict,
     ReleaseRefused,
+    StoreDenied,
+    StoreError,
     StoreUnavailable,
 )
 from s3sync_agent.gate import Standing
-from s3sync_agent.pointer import Pointer, parse_time
+from s3sync_agent.pointer import Pointer, activated, parse_time
 from tests.fakes import MemoryBucket
 from tests.instances import FakeFleet, Heard, VirtualClock, promoter
-from tests.releases import NOON, PAGES, SITE, place_release
+from tests.releases import NOON, PAGES, SITE, place_pointer, place_release
 
 Make = Callable[..., Promoter]
 
@@ -531,3 +533,77 @@ def test_nothing_that_was_prepared_leaves_history_or_ids_behind(
         promote(promoter(bucket, clock))
     after = stored(bucket)
     assert msgspec.structs.replace(after, sequence=before.sequence) == before
+
+
+# --------------------------------------------------------------------- nobody to ask
+
+
+@pytest.mark.parametrize("why", ["ignored", "not in the group", "deleted"])
+def test_a_gate_with_nobody_in_it_does_not_let_a_release_through(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock, why: str
+) -> None:
+    for instance in fleet.instances:
+        instance.instance_id = instance.identity
+    clock.sleep(10)
+
+    def delete(now: float) -> None:
+        if stored(bucket).prepare is not None:
+            clock.passing.remove(delete)
+            for instance in fleet.instances:
+                instance.mute = True
+                del bucket.objects[SITE.heartbeat(instance.identity)]
+
+    match why:
+        case "ignored":
+            who = promoter(bucket, clock, ignore=("i-1", "i-2", "i-3"))
+        case "deleted":
+            fleet.instances[0].stages_in = 30.0
+            clock.passing.append(delete)
+            who = promoter(bucket, clock)
+        case _:
+            who = promoter(bucket, clock, members=frozenset)
+    with pytest.raises(FleetError, match="v2 was not promoted: nobody is left who could say") as nobody:
+        promote(who)
+    assert "v2 is not prepared any more" in str(nobody.value)
+    assert "`s3sync promote v2 --now`" in nobody.value.hint
+    assert stored(bucket).active.version == "v1"
+
+
+def test_newcomers_alone_get_a_better_release_than_the_one_they_cannot_take(
+    bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    for version in ("v1", "v2"):
+        place_release(bucket, version)
+    fleet = FakeFleet(bucket, clock)
+    fleet.add("i-1", lacks_room_for={"v1"})
+    promote_now(promoter(bucket, clock), "v1", promotion_id="promotion-of-v1")
+    fleet.settle()
+    heard = Heard()
+    promote(promoter(bucket, clock, heard=heard))
+    assert "no instance serves anything yet: nobody is waited for" in heard.said
+    fleet.settle()
+    assert fleet.serving() == {"i-1": "v2"}
+
+
+def test_what_is_active_already_needs_no_heartbeats(bucket: MemoryBucket, clock: VirtualClock) -> None:
+    place_release(bucket, "v1")
+    promote(promoter(bucket, clock), "v1")
+    before = bucket.objects[SITE.pointer]
+    assert promote(promoter(bucket, clock), "v1").pointer.active.version == "v1"
+    assert bucket.objects[SITE.pointer] == before
+
+
+def test_when_all_are_gone_after_the_instant_nobody_says_that_it_is_served(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def delete(now: float) -> None:
+        if stored(bucket).active.version == "v2":
+            clock.passing.remove(delete)
+            for instance in fleet.instances:
+                instance.gone = True
+                del bucket.objects[SITE.heartbeat(instance.identity)]
+
+    clock.passing.append(delete)
+    with pytest.raises(FleetError, match="not known to be served everywhere: nobody is left who could say so"):
+        promote(promoter(bucket, clock))
+
