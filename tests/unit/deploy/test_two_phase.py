@@ -607,3 +607,44 @@ def test_when_all_are_gone_after_the_instant_nobody_says_that_it_is_served(
     with pytest.raises(FleetError, match="not known to be served everywhere: nobody is left who could say so"):
         promote(promoter(bucket, clock))
 
+
+
+# ----------------------------------------------------------------- what cannot be read
+
+
+def test_one_heartbeat_that_s3_does_not_give_away_is_named_and_hides_nobody(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def deny(operation: str, key: str) -> None:
+        if operation == "get" and key == SITE.heartbeat("i-odd"):
+            raise StoreDenied("get: AWS answered InvalidObjectState")
+
+    bucket.place(SITE.heartbeat("i-odd"), b"in an archive")
+    bucket.before = deny
+    with pytest.raises(FleetError, match="not ready after 30 s: i-odd has a heartbeat that cannot be read: get"):
+        promote(promoter(bucket, clock, timeout=30))
+    assert promote(promoter(bucket, clock, ignore=("i-odd",))).pointer.active.version == "v2"
+
+
+def test_who_may_read_no_heartbeat_at_all_is_told_at_once(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def deny(operation: str, key: str) -> None:
+        if operation == "get" and key.startswith(SITE.fleet):
+            raise StoreDenied("get: AccessDenied")
+
+    bucket.before = deny
+    with pytest.raises(StoreDenied, match="AccessDenied"):
+        promote(promoter(bucket, clock))
+    assert stored(bucket).prepare is None
+
+
+def test_what_cannot_be_read_is_known_by_its_instance_id_too(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    bucket.place(SITE.heartbeat("AROAEXAMPLE:i-9"), b"garbage")
+    assert promote(promoter(bucket, clock, ignore=("i-9",))).pointer.active.version == "v2"
+    members = frozenset({"i-1", "i-2", "i-3"})
+    done = promote(promoter(bucket, clock, members=lambda: members), "v3")  # it left the group
+    assert done.pointer.active.version == "v3"
+
