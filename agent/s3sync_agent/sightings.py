@@ -109,6 +109,11 @@ def hurried_instant(fleet: Fleet) -> float | None:
     return None if ahead is None else fleet.now + min(LONGEST_HURRIED, ahead)
 
 
+def unseen_instant(now: float) -> float:
+    """The same when nobody can say who is there."""
+    return now + 2 * POLL_INTERVAL
+
+
 def _two_polls(fleet: Fleet) -> float | None:
     # A silent one may have lost its rights to write, and serve and poll all the same.
     known = [sighting.beat for sighting in fleet.sightings if sighting.beat.state != STOPPED]
