@@ -110,8 +110,6 @@ def _bake(promoter: Promoter, seconds: float) -> None:
         allowed=lambda verdict: seconds if _is_fine(verdict) else seconds + PROBED_WITHIN,
         until=lambda verdict: bool(_gone_wrong(verdict)),
         still=still,
-        goes_on=f"{active.version} stays where it is: `s3sync promote {active.version}` goes on, "
-        "`s3sync abort` takes it back",
     )
     if not _is_fine(verdict):
         found = _gone_wrong(verdict) or "no instance is left that tries it"

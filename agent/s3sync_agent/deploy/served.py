@@ -46,8 +46,6 @@ def await_served(
         lambda fleet, who: gate.serving(fleet, who, promoter.pointer, asked=asked),
         allowed=allowed,
         still=still,
-        goes_on=f"{active.version} is active and stays: `s3sync promote {active.version}` watches on, "
-        "`s3sync abort` or `s3sync rollback` takes it back",
     )
     if verdict.ended_by:
         done = take_back(promoter) if take_back else "the pointer stays as it is"

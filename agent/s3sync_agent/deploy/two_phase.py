@@ -41,6 +41,11 @@ def promote(
     Raises FleetError when the fleet did not take it, saying what was done about it; ReleaseError,
     PointerConflict and StoreError as `promote_now` does.
     """
+    with promoter.telling_what_stands(version):
+        return _promote(promoter, version, new_id=new_id, force=force, steps=steps)
+
+
+def _promote(promoter: Promoter, version: str, *, new_id: NewId, force: bool, steps: Steps) -> Promotion:
     check_notes(promoter.by, promoter.reason)
     before = promoter.read()
     if before is None:
@@ -71,11 +76,16 @@ def promote(
 
 def _first(promoter: Promoter, version: str, *, promotion_id: str, force: bool) -> Promotion:
     """Nothing is served yet, so there is nobody to wait for."""
-    return watched(promoter, promote_now(promoter, version, promotion_id=promotion_id, force=force))
+    return _watched(promoter, promote_now(promoter, version, promotion_id=promotion_id, force=force))
 
 
 def watched(promoter: Promoter, promotion: Promotion) -> Promotion:
     """The second phase of a promotion without a first, where there is anybody to watch."""
+    with promoter.telling_what_stands(promotion.pointer.active.version):
+        return _watched(promoter, promotion)
+
+
+def _watched(promoter: Promoter, promotion: Promotion) -> Promotion:
     everyone = promoter.gate().expect > 0 or promoter.members is not None
     if not everyone and not promoter.look():
         return promotion
@@ -158,8 +168,6 @@ def _await_staged(promoter: Promoter) -> None:
         lambda fleet, who: gate.staged(fleet, who, ref, sequence=sequence),
         allowed=lambda _: promoter.terms.timeout,
         still=still,
-        goes_on=f"{ref.version} stays prepared and nothing that is served has changed: "
-        f"`s3sync promote {ref.version}` goes on, `s3sync abort` takes it back",
     )
     if verdict.passed and not verdict.is_about_nobody:
         if not verdict.ready:

@@ -21,7 +21,7 @@ from s3sync_agent.errors import (
     StoreUnavailable,
 )
 from s3sync_agent.gate import Standing
-from s3sync_agent.pointer import Pointer, activated, parse_time
+from s3sync_agent.pointer import Pointer, activated, parse_pointer, parse_time
 from tests.fakes import MemoryBucket
 from tests.instances import FakeFleet, Heard, VirtualClock, promoter
 from tests.releases import NOON, PAGES, SITE, place_pointer, place_release
@@ -648,3 +648,55 @@ def test_what_cannot_be_read_is_known_by_its_instance_id_too(
     done = promote(promoter(bucket, clock, members=lambda: members), "v3")  # it left the group
     assert done.pointer.active.version == "v3"
 
+
+
+# -------------------------------------------------------------- interrupted by S3, not by hand
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("timed out"), StoreDenied("ExpiredToken")])
+def test_when_s3_ends_it_what_stands_is_told(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock, error: StoreError
+) -> None:
+    def outage(now: float) -> None:
+        if stored(bucket).prepare is not None:
+            bucket.outage = error
+
+    fleet.instances[0].stages_in = 30.0
+    clock.passing.append(outage)
+    heard = Heard()
+    with pytest.raises(type(error)):
+        promote(promoter(bucket, clock, timeout=60, heard=heard))
+    assert heard.said[-1].startswith("v2 stays prepared and nothing that is served has changed: ")
+
+
+def test_s3_that_fails_right_after_the_pointer_was_written_does_not_hide_that_it_was(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def fail(operation: str, key: str) -> None:
+        if operation == "head" and key == SITE.manifest("v2"):
+            raise StoreUnavailable("timed out")
+
+    bucket.before = fail
+    heard = Heard()
+    with pytest.raises(StoreError, match="v2 was prepared, but nobody could be asked whether") as cut:
+        promote(promoter(bucket, clock, heard=heard))
+    assert "timed out" in str(cut.value)
+    assert heard.said[-1].startswith("v2 stays prepared")
+
+
+def test_of_two_who_carry_the_same_promotion_on_the_slower_is_told_that(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def overtake(operation: str, key: str) -> None:
+        found = parse_pointer(bucket.objects[SITE.pointer].body).pointer
+        if operation == "put" and found.prepare is not None:
+            bucket.before = None
+            after = activated(
+                found, activate_at=None, percent=None, by="bob", reason="", now=clock.now()
+            )
+            place_pointer(bucket, after)
+
+    bucket.before = overtake
+    with pytest.raises(PointerConflict, match="^v2 is promoted already: the pointer is at v2 by bob") as lost:
+        promote(promoter(bucket, clock))
+    assert "`s3sync promote v2` watches on" in lost.value.hint
