@@ -76,6 +76,7 @@ class Promoter:
 
     def __post_init__(self) -> None:
         self.started = self.clock.monotonic()
+        self.moved_active = False  # whether something else is active by a write of this one
         self._fleet = FleetReader(self.bucket, self.site)
         self._found: Pointer | None = None
         self._etag: str | None = None
@@ -112,7 +113,10 @@ class Promoter:
         wrote the pointer: whatever the order, at least one of the two notices. Raises as `write_pointer`
         does, and ReleaseMissing.
         """
+        before = self._found
         self._etag = write_pointer(self.bucket, self.site, pointer, over=self._etag, deed=deed)
+        if before is None or before.active.promotion_id != pointer.active.promotion_id:
+            self.moved_active = True
         self._found = pointer
         if not version:
             return
@@ -241,7 +245,7 @@ def refuse_to_go_on(pointer: Pointer) -> None:
     if pointer.freeze is not None:
         raise PointerConflict(
             f"it does not go on: {moved_to(pointer)}",
-            hint="what is under way stays as it is: after `s3sync unfreeze` the same `s3sync promote` goes on, "
+            hint="what is under way stays: after `s3sync unfreeze` the same `s3sync promote` goes on, "
             "`s3sync abort` takes it back",
         )
 

@@ -229,7 +229,9 @@ def test_a_rollback_does_not_need_the_fleet(
     assert "the fleet cannot be looked at: list: AccessDenied; going back all the same" in heard.said
     assert promotion.pointer.active.activate_at is not None
     assert parse_time(promotion.pointer.active.activate_at) == clock.now() + 10
-    with pytest.raises(FleetError, match="v1 is active, but nobody can say who serves it: list: AccessDenied"):
+    with pytest.raises(
+        FleetError, match="v1 is active, but nobody can say who serves it: list: AccessDenied"
+    ):
         watched(who, promotion)
     fleet.settle()
     assert set(fleet.serving().values()) == {"v1"}

@@ -604,9 +604,8 @@ def test_when_all_are_gone_after_the_instant_nobody_says_that_it_is_served(
                 del bucket.objects[SITE.heartbeat(instance.identity)]
 
     clock.passing.append(delete)
-    with pytest.raises(FleetError, match="not known to be served everywhere: nobody is left who could say so"):
+    with pytest.raises(FleetError, match="not known to be served everywhere: nobody is left who could"):
         promote(promoter(bucket, clock))
-
 
 
 # ----------------------------------------------------------------- what cannot be read
@@ -621,7 +620,7 @@ def test_one_heartbeat_that_s3_does_not_give_away_is_named_and_hides_nobody(
 
     bucket.place(SITE.heartbeat("i-odd"), b"in an archive")
     bucket.before = deny
-    with pytest.raises(FleetError, match="not ready after 30 s: i-odd has a heartbeat that cannot be read: get"):
+    with pytest.raises(FleetError, match="after 30 s: i-odd has a heartbeat that cannot be read: get: AWS"):
         promote(promoter(bucket, clock, timeout=30))
     assert promote(promoter(bucket, clock, ignore=("i-odd",))).pointer.active.version == "v2"
 
@@ -647,7 +646,6 @@ def test_what_cannot_be_read_is_known_by_its_instance_id_too(
     members = frozenset({"i-1", "i-2", "i-3"})
     done = promote(promoter(bucket, clock, members=lambda: members), "v3")  # it left the group
     assert done.pointer.active.version == "v3"
-
 
 
 # -------------------------------------------------------------- interrupted by S3, not by hand
@@ -691,12 +689,10 @@ def test_of_two_who_carry_the_same_promotion_on_the_slower_is_told_that(
         found = parse_pointer(bucket.objects[SITE.pointer].body).pointer
         if operation == "put" and found.prepare is not None:
             bucket.before = None
-            after = activated(
-                found, activate_at=None, percent=None, by="bob", reason="", now=clock.now()
-            )
+            after = activated(found, activate_at=None, percent=None, by="bob", reason="", now=clock.now())
             place_pointer(bucket, after)
 
     bucket.before = overtake
-    with pytest.raises(PointerConflict, match="^v2 is promoted already: the pointer is at v2 by bob") as lost:
+    with pytest.raises(PointerConflict, match="v2 is promoted already: the pointer is at v2 by bob") as lost:
         promote(promoter(bucket, clock))
     assert "`s3sync promote v2` watches on" in lost.value.hint
