@@ -315,7 +315,7 @@ def _tell(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/fleet.py", description=__doc__)
     parser.add_argument("--agents", type=int, default=20)
-    parser.add_argument("--processes", type=int, default=4, help="how many processes share the agents")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that share the agents")
     parser.add_argument("--rounds", type=int, default=10, help="promotions")
     parser.add_argument("--poll-interval", type=float, default=2.0, metavar="SECONDS")
     parser.add_argument("--idle", type=float, default=10.0, metavar="SECONDS", help="watch before")

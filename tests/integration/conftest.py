@@ -11,6 +11,9 @@ import pytest
 from tests.agent_process import command
 from tests.servers import S3Server
 
+# Asks S3 when it is told to. It writes no heartbeats, or promotions would wait for it.
+RARELY = {"S3SYNC_POLL_INTERVAL": "3600", "S3SYNC_HEARTBEAT_INTERVAL": "0"}
+
 
 @dataclass(frozen=True, slots=True)
 class LiveSite:

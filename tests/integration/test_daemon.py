@@ -14,7 +14,7 @@ from s3sync_agent.layout import parse_site
 from s3sync_agent.pointer import ReleaseRef, encode_pointer, format_time, parse_pointer, promoted
 from s3sync_agent.release import digest
 from tests.agent_process import command, running
-from tests.integration.conftest import LiveSite
+from tests.integration.conftest import RARELY, LiveSite
 from tests.proxy import proxied
 from tests.servers import S3Server
 
@@ -64,9 +64,7 @@ def test_idle_polls_say_nothing(site: LiveSite, tmp_path: Path) -> None:
 @pytest.mark.parametrize("wake", [signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_makes_it_ask_at_once(site: LiveSite, tmp_path: Path, wake: signal.Signals) -> None:
     site.release(ONE, "v1")
-    # Without heartbeats, or the promotion would wait for the instance.
-    rarely = {"S3SYNC_POLL_INTERVAL": "3600", "S3SYNC_HEARTBEAT_INTERVAL": "0"}
-    with running(site.environ | rarely, folder=tmp_path) as agent:
+    with running(site.environ | RARELY, folder=tmp_path) as agent:
         agent.wait_for("activate.done")
         site.release(TWO, "v2")
         agent.send(wake)

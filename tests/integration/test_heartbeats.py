@@ -13,7 +13,7 @@ import pytest
 
 from s3sync_agent.heartbeat import Heartbeat, parse_heartbeat
 from s3sync_agent.layout import parse_site
-from tests.agent_process import running
+from tests.agent_process import command, running
 from tests.integration.conftest import LiveSite
 from tests.metadata_service import metadata_service
 from tests.proxy import proxied
@@ -110,7 +110,8 @@ def test_a_release_that_cannot_be_staged_is_told_with_its_promotion(
         )
         (pack,) = (item for item in packs["Contents"] if item["Key"].endswith(".pack"))
         moto_server.admin.put_object(Bucket=where.bucket, Key=pack["Key"], Body=b"\0" * pack["Size"])
-        site.s3sync("promote", "v2", "--now", "--no-mirror")
+        words = ("promote", "v2", "--now", "--no-mirror", "--on-failure", "hold")
+        assert command("s3sync", *words, environ=site.environ).returncode == 6
         agent.wait_for("stage.failed")
         beat = until("i-1", lambda beat: bool(beat.failed))
         (failed,) = beat.failed

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from s3sync_agent.layout import parse_site
 from tests.agent_process import WAIT_SECONDS, AgentProcess, command, running
-from tests.integration.conftest import LiveSite
+from tests.integration.conftest import RARELY, LiveSite
 from tests.servers import S3Server, free_ports
 
 ONE = {"index.html": "<h1>one</h1>", "assets/app-1a2b3c4d.js": "one()"}
@@ -80,11 +80,8 @@ def test_log_status_file_and_endpoint_tell_the_same_numbers(
     site: LiveSite, tmp_path: Path, port: int
 ) -> None:
     text = tmp_path / "run" / "s3sync.prom"
-    environ = site.environ | {
-        "S3SYNC_METRICS_LISTEN": f"127.0.0.1:{port}",
-        "S3SYNC_METRICS_TEXTFILE": str(text),
-        "S3SYNC_POLL_INTERVAL": "3600",
-    }
+    environ = site.environ | RARELY
+    environ |= {"S3SYNC_METRICS_LISTEN": f"127.0.0.1:{port}", "S3SYNC_METRICS_TEXTFILE": str(text)}
     site.release(ONE, "v1")
     with running(environ, folder=tmp_path) as agent:
         agent.wait_for("activate.done")
@@ -114,7 +111,7 @@ def test_being_behind_grows_while_one_looks(
 ) -> None:
     site.release(ONE, "v1")
     environ = site.environ | {"S3SYNC_METRICS_LISTEN": f"127.0.0.1:{port}"}
-    with running(environ | {"S3SYNC_POLL_INTERVAL": "3600"}, folder=tmp_path) as agent:
+    with running(environ | RARELY, folder=tmp_path) as agent:
         agent.wait_notified("READY=1")
         assert numbers(scrape(port))["s3sync_behind_seconds"] == 0
         site.write(TWO)

@@ -186,16 +186,13 @@ class Machine:
         self._nspawn = None
 
     def _forget(self) -> None:
-        """Switch it off, hard if need be, and remove what nspawn leaves."""
+        """Without a goodbye: nobody will look at it again. Removes what nspawn leaves."""
         if self._nspawn is not None and self._nspawn.poll() is None:
-            self._nspawn.terminate()
-            try:
-                self._nspawn.wait(timeout=STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                if self._init:
-                    subprocess.run(["kill", "-KILL", str(self._init)], check=False, timeout=10)
+            if self._init:
+                subprocess.run(["kill", "-KILL", str(self._init)], check=False, timeout=10)
+            else:
                 self._nspawn.kill()
-                self._nspawn.wait(timeout=10)
+            self._nspawn.wait(timeout=STOP_SECONDS)
         forget_propagation(self.name)
 
     def _console_tail(self) -> str:

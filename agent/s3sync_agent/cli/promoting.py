@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +14,7 @@ from s3sync_agent.cli import fleet_options, render
 from s3sync_agent.cli.console import show_warning
 from s3sync_agent.cli.fleet_options import make_promoter, terminable
 from s3sync_agent.cli.site import on_site, version_argument
-from s3sync_agent.errors import ReleaseError, StoreError
+from s3sync_agent.errors import FleetError, ReleaseError, StoreError
 from s3sync_agent.layout import Site, escape
 
 if TYPE_CHECKING:  # commands import what they do when they do it: --help answers at once
@@ -119,11 +121,12 @@ def promote(
         )
         if now and steps.shares:
             raise click.UsageError("--now asks nobody, so there is nobody to try it first")
-        if now:
-            promotion = at_once.promote_now(promoter, version, promotion_id=_new_id(), force=force)
-            promotion = two_phase.watched(promoter, promotion)
-        else:
-            promotion = two_phase.promote(promoter, version, new_id=_new_id, force=force, steps=steps)
+        with _current_follows(promoter, version, no_mirror=no_mirror):
+            if now:
+                promotion = at_once.promote_now(promoter, version, promotion_id=_new_id(), force=force)
+                promotion = two_phase.watched(promoter, promotion)
+            else:
+                promotion = two_phase.promote(promoter, version, new_id=_new_id, force=force, steps=steps)
     for objection in promotion.overridden:
         show_warning(f"forced: {objection}")
     _tell_and_mirror(promoter, promotion, no_mirror=no_mirror)
@@ -159,8 +162,9 @@ def rollback(
 
     with terminable(), shown() as show:
         promoter = make_promoter(bucket, site, show, reason=reason, ignore=ignore, asg=asg, timeout=timeout)
-        promotion = rolling_back.rollback(promoter, version, promotion_id=_new_id(), force=force)
-        promotion = rolling_back.watched(promoter, promotion)
+        with _current_follows(promoter, version, no_mirror=no_mirror):
+            promotion = rolling_back.rollback(promoter, version, promotion_id=_new_id(), force=force)
+            promotion = rolling_back.watched(promoter, promotion)
     _tell_and_mirror(promoter, promotion, no_mirror=no_mirror)
 
 
@@ -251,6 +255,22 @@ def _in_figures(version: str, figures: Figures, seconds: float) -> str:
         f"{figures.instances} {serve} {version} {render.duration(seconds)} after the command: staged in "
         f"{render.duration(figures.stage_p50)} (median), {render.duration(figures.stage_max)} (longest){skew}"
     )
+
+
+@contextmanager
+def _current_follows(promoter: Promoter, version: str | None, *, no_mirror: bool) -> Iterator[None]:
+    """When the fleet did not take it, `current/` shows what is active then, if that is `version` or moved."""
+    try:
+        yield
+    except FleetError:
+        pointer = promoter.pointer if promoter.etag else None  # none was there, and none was written
+        shown = pointer is not None and pointer.rollout is None and not no_mirror
+        if shown and (promoter.moved_active or promoter.pointer.active.version == version):
+            try:
+                _mirror_active(promoter)
+            except (StoreError, ReleaseError) as error:  # what the fleet said is the news
+                show_warning(str(error))
+        raise
 
 
 def _mirror_active(promoter: Promoter) -> None:

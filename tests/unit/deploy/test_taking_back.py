@@ -11,7 +11,7 @@ from s3sync_agent.deploy.freeze import freeze, unfreeze
 from s3sync_agent.deploy.promote import promote_now
 from s3sync_agent.deploy.releases import read_pointer
 from s3sync_agent.deploy.rollback import rollback, watched
-from s3sync_agent.errors import ConfigError, FleetError, PointerConflict, ReleaseRefused
+from s3sync_agent.errors import ConfigError, FleetError, PointerConflict, ReleaseRefused, StoreDenied
 from s3sync_agent.pointer import Pointer, Rollout, parse_time
 from tests.fakes import MemoryBucket
 from tests.instances import FakeFleet, Heard, VirtualClock, promoter
@@ -52,6 +52,11 @@ def stored(bucket: MemoryBucket) -> Pointer:
 def change(bucket: MemoryBucket, **fields: object) -> None:
     pointer = stored(bucket)
     place_pointer(bucket, msgspec.structs.replace(pointer, sequence=pointer.sequence + 1, **fields))
+
+
+def deny_fleet(operation: str, key: str) -> None:
+    if key.startswith(SITE.fleet):
+        raise StoreDenied(f"{operation}: AccessDenied")
 
 
 # ------------------------------------------------------------------------------- abort
@@ -212,6 +217,32 @@ def test_a_rollback_takes_what_is_prepared_back_too_and_says_so(
     rollback(promoter(bucket, clock, heard=heard), promotion_id="rollback-1")
     assert heard.said[1] == "v3, which was prepared, is taken back too"
     assert stored(bucket).prepare is None
+
+
+def test_a_rollback_does_not_need_the_fleet(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    bucket.before = deny_fleet
+    heard = Heard()
+    who = promoter(bucket, clock, heard=heard)
+    promotion = rollback(who, promotion_id="rollback-1")
+    assert "the fleet cannot be looked at: list: AccessDenied; going back all the same" in heard.said
+    assert promotion.pointer.active.activate_at is not None
+    assert parse_time(promotion.pointer.active.activate_at) == clock.now() + 10
+    with pytest.raises(
+        FleetError, match="v1 is active, but nobody can say who serves it: list: AccessDenied"
+    ):
+        watched(who, promotion)
+    fleet.settle()
+    assert set(fleet.serving().values()) == {"v1"}
+
+
+def test_an_abort_of_what_is_being_rolled_out_or_ahead_does_not_need_the_fleet(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    change(bucket, rollout=Rollout(10))
+    bucket.before = deny_fleet
+    assert "the pointer is back at v1" in abort(promoter(bucket, clock)).done
 
 
 # ------------------------------------------------------------------------------ freeze
