@@ -50,7 +50,7 @@ _no_mirror = click.option("--no-mirror", is_flag=True, help="Leave the files in 
     "shares",
     type=fleet_options.Shares(),
     metavar="PERCENT,…",
-    help="In several steps: 10,50,100.",
+    help="In several steps: 10,50,100. After the last comes everyone.",
 )
 @click.option(
     "--bake",
@@ -165,7 +165,7 @@ def rollback(
         with _current_follows(promoter, version, no_mirror=no_mirror):
             promotion = rolling_back.rollback(promoter, version, promotion_id=_new_id(), force=force)
             promotion = rolling_back.watched(promoter, promotion)
-    _tell_and_mirror(promoter, promotion, no_mirror=no_mirror)
+    _tell_and_mirror(promoter, promotion, no_mirror=no_mirror, staged=False)
 
 
 @click.command()
@@ -236,25 +236,34 @@ def _new_id() -> str:
     return secrets.token_hex(16)
 
 
-def _tell_and_mirror(promoter: Promoter, promotion: Promotion, *, no_mirror: bool) -> None:
+def _tell_and_mirror(
+    promoter: Promoter, promotion: Promotion, *, no_mirror: bool, staged: bool = True
+) -> None:
     pointer, before = promotion.pointer, promotion.before
     version = pointer.active.version
     when = f", live at {pointer.active.activate_at}" if pointer.active.activate_at else ""
     after = f", after {before.active.version}" if before and before.active.version != version else ""
     click.echo(f"promoted {version}{after} (sequence {pointer.sequence}{when})")
     if promotion.figures is not None and promotion.figures.instances:
-        click.echo(_in_figures(version, promotion.figures, promoter.elapsed()))
+        click.echo(_in_figures(promoter, promotion.figures, staged=staged))
     if not no_mirror:
         _mirror(promoter.bucket, promoter.site, promotion.pointer.active, promotion.manifest)
 
 
-def _in_figures(version: str, figures: Figures, seconds: float) -> str:
+def _in_figures(promoter: Promoter, figures: Figures, *, staged: bool) -> str:
+    """What this command did: not how long ago somebody staged or swapped what was active before."""
     serve = "instance serves" if figures.instances == 1 else "instances serve"
-    skew = "" if figures.skew is None else f", swapped within {render.duration(figures.skew)}"
-    return (
-        f"{figures.instances} {serve} {version} {render.duration(seconds)} after the command: staged in "
-        f"{render.duration(figures.stage_p50)} (median), {render.duration(figures.stage_max)} (longest){skew}"
-    )
+    served = f"{figures.instances} {serve} {promoter.pointer.active.version}"
+    if not promoter.moved_active:
+        return served
+    parts = []
+    if staged:
+        median, longest = render.duration(figures.stage_p50), render.duration(figures.stage_max)
+        parts.append(f"staged in {median} (median), {longest} (longest)")
+    if figures.skew is not None:
+        parts.append(f"swapped within {render.duration(figures.skew)}")
+    after = f"{served} {render.duration(promoter.elapsed())} after the command"
+    return f"{after}: {', '.join(parts)}" if parts else after
 
 
 @contextmanager

@@ -6,6 +6,7 @@ command is run again.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -122,7 +123,7 @@ def _refuse_without(promoter: Promoter, fleet: Fleet, version: str) -> None:
         raise FleetError(
             f"{version} was not promoted: no instance writes heartbeats, so nobody can say that it has it\n"
             "nothing was changed",
-            hint=f"`s3sync promote {version} --now` does without; agents older than 0.2 write none, "
+            hint=f"`s3sync promote {version} --now` does without; old agents write none, "
             "nor do those with heartbeat_interval = 0",
         )
 
@@ -195,5 +196,5 @@ def _await_staged(promoter: Promoter) -> None:
 
 def _without_them(version: str, verdict: Verdict) -> str:
     look = "`s3sync fleet` shows every instance"
-    names = " ".join(f"--ignore {place.name}" for place in verdict.held_up_by[:SHOWN])
+    names = " ".join(f"--ignore {shlex.quote(place.name)}" for place in verdict.held_up_by[:SHOWN])
     return f"{look}; `s3sync promote {version} {names}` does not wait" if names else look

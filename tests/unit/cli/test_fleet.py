@@ -351,3 +351,15 @@ def test_a_rollback_that_one_cannot_follow_brings_current_back_too(
     result = s3sync("rollback")
     assert result.exit_code == 6
     assert bucket.objects[SITE.current + "index.html"].body == b"v1"
+
+
+def test_figures_are_about_what_this_command_did(s3sync: Run, clock: VirtualClock, fleet: FakeFleet) -> None:
+    assert ": staged in 2.0 s (median)" in s3sync("promote", "v2").stdout
+    clock.sleep(100)
+    fleet.instances[0].activated_at = clock.now()  # it was replaced since
+    again = s3sync("promote", "v2").stdout.splitlines()
+    assert again[1] == "3 instances serve v2"
+    back = s3sync("rollback").stdout  # from the disks: nothing was staged
+    assert "3 instances serve v1 " in back
+    assert "staged in" not in back
+    assert "swapped within" in back

@@ -696,3 +696,16 @@ def test_of_two_who_carry_the_same_promotion_on_the_slower_is_told_that(
     with pytest.raises(PointerConflict, match="v2 is promoted already: the pointer is at v2 by bob") as lost:
         promote(promoter(bucket, clock))
     assert "`s3sync promote v2` watches on" in lost.value.hint
+
+
+def test_the_hint_can_be_typed_as_it_stands(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    fleet.add("web $(reboot) 4").tick(clock.now())
+    fleet.settle()
+    fleet.instances[3].gone = True
+    clock.sleep(200)
+    with pytest.raises(FleetError) as stopped:
+        promote(promoter(bucket, clock, timeout=30))
+    assert "--ignore 'web $(reboot) 4'` does not wait" in stopped.value.hint
+    assert promote(promoter(bucket, clock, ignore=("web $(reboot) 4",))).pointer.active.version == "v2"
