@@ -217,7 +217,8 @@ class PointerSync:
             complete=instance.webroot.complete(),
             now=instance.clock.now(),
             identity=instance.settings.identity,
-            ready=self._readiness.promotions,
+            # What was good here needs nobody's consent to come back: a bad release is being left for it.
+            ready=self._readiness.promotions | frozenset(instance.memory.good),
             canary=instance.settings.canary,
             comparing=self._prover.comparing,
             denied=instance.denied(),
