@@ -193,7 +193,8 @@ def abort(bucket: Bucket, site: Site, *, no_mirror: bool) -> None:
 def freeze(bucket: Bucket, site: Site, *, reason: str) -> None:
     """Refuse promotions until `s3sync unfreeze`; REASON is what people are told.
 
-    A promotion that is waiting for the fleet stops. A rollback is possible with --force.
+    A promotion that is waiting for the fleet stops, a rollout stays where it is. A rollback is possible with
+    --force.
     """
     from s3sync_agent.cli.watching import Lines  # noqa: PLC0415
     from s3sync_agent.deploy import freeze as freezing  # noqa: PLC0415
