@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -162,9 +163,18 @@ def s3sync(*arguments: str) -> str:
     messages = []
     with _no_workflow_commands(), tempfile.TemporaryFile("w+", encoding="utf-8") as stdout:
         print(f"$ s3sync {shlex.join(arguments)}", flush=True)
-        with subprocess.Popen(
-            command, stdout=stdout, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
-        ) as process:
+        with (
+            _cancelled_together() as children,
+            subprocess.Popen(
+                command,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,  # Ctrl-C comes to this process alone, and is passed on once
+            ) as process,
+        ):
+            children.append(process)
             for line in process.stderr or ():
                 print(line, end="", flush=True)
                 messages.append(line.rstrip("\n"))
@@ -178,6 +188,24 @@ def s3sync(*arguments: str) -> str:
             exit_code=process.returncode,
         )
     return printed
+
+
+@contextmanager
+def _cancelled_together() -> Iterator[list[subprocess.Popen[str]]]:
+    """Who cancels the job interrupts these, and hears what they say to it. The runner tells the first process
+    of a step alone."""
+    children: list[subprocess.Popen[str]] = []
+
+    def interrupt(*_: object) -> None:
+        for child in children:
+            child.send_signal(signal.SIGINT)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield children
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _said(label: str, messages: Sequence[str]) -> str:

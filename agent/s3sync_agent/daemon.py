@@ -53,9 +53,9 @@ QUIET = 0.2
 QUIET_AT_MOST = 2.0
 # Where the kernel has not enough watches, everything is hashed this often, in seconds.
 SCRUB_UNWATCHED = 3600.0
-# Of that, the worker gets half, and the last heartbeat what is left.
+# Of that, the worker gets half; what it leaves is for the last heartbeat, but no more than a second.
 STOP_WORKER_WITHIN = 0.8
-LAST_HEARTBEAT_WITHIN = 0.7
+LAST_HEARTBEAT_WITHIN = 1.0
 # Beside STOP_WITHIN: who hands metrics over may hang, too, and is left behind.
 STOP_METRICS_WITHIN = 0.1
 
@@ -101,6 +101,7 @@ class Daemon:
         self._worker = Worker("worker", clock, lambda result: self._put(Wake.JOB_DONE, result))
         # Asks nginx before and after an instant, whatever the worker is doing.
         self._prober = Worker("prober", clock, lambda _: self._put(Wake.PROVED))
+        self._proving = 0  # jobs that it has not ended
         self._watcher = Watcher(
             lambda _root, path: self._put(Wake.TOUCHED, path), lambda: self._put(Wake.OVERFLOWED)
         )
@@ -230,6 +231,7 @@ class Daemon:
                     self._note_attempt(message.detail)
                 self._give_memory_back(message.detail)
             case Wake.PROVED:
+                self._proving -= 1
                 self._tell()
             case Wake.RELOAD:
                 self._reload = True
@@ -299,6 +301,7 @@ class Daemon:
             self._ticker.look()
 
     def _ask_nginx(self, job: Callable[[], object]) -> None:
+        self._proving += 1
         self._prober.give(self._guarded(job))
 
     def _give_work(self) -> None:
@@ -306,7 +309,7 @@ class Daemon:
         now = self._clock.monotonic()
         if self._worker.busy:
             return
-        if self._reload:
+        if self._reload and not self._proving:  # who proves works with the settings it began with
             self._reload = False
             self._read_settings()
         if now >= self._poll_at or self._sync_now:

@@ -14,7 +14,7 @@ from s3sync_agent import rollout
 from s3sync_agent.heartbeat import STOPPED, Heartbeat
 from s3sync_agent.layout import escape
 from s3sync_agent.pointer import Pointer, ReleaseRef, Rollout
-from s3sync_agent.sightings import Fleet, Sighting, Unreadable, moment, name_of
+from s3sync_agent.sightings import Fleet, Sighting, Unreadable, instance_id_in, moment, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Standing(Enum):
 
 _QUIET = {Standing.SILENT, Standing.STOPPED, Standing.UNREADABLE, Standing.MISSING}
 _HOLDS_UP = _QUIET | {Standing.WORKING, Standing.CLOCK_OFF}
+_WILL_SERVE = _HOLDS_UP | {Standing.READY, Standing.NEWCOMER}
 _ENDS = {Standing.FAILED, Standing.DENIED}
 _HEARD = {
     Standing.READY,
@@ -112,6 +113,11 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return not (self.ended_by or self.held_up_by or self.lacking)
+
+    @property
+    def is_about_nobody(self) -> bool:
+        """Whether nobody is there who has it or will get it: all are ignored, left the group, or are gone."""
+        return not any(place.standing in _WILL_SERVE for place in self.places)
 
     @property
     def only_quiet_ones_left(self) -> bool:
@@ -310,8 +316,11 @@ def _place(beat: Heartbeat, standing: Standing, why: str = "", hint: str = "") -
 
 
 def _unreadable(item: Unreadable, gate: Gate) -> Place:
-    if item.identity in gate.ignore:
+    instance_id = instance_id_in(item.identity)
+    if {item.identity, instance_id or item.identity} & gate.ignore:
         return Place(item.identity, Standing.IGNORED)
+    if gate.members is not None and instance_id and instance_id not in gate.members:
+        return Place(item.identity, Standing.GONE, "is not in the group any more")
     return Place(item.identity, Standing.UNREADABLE, f"has a heartbeat that cannot be read: {item.fault}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import msgspec
 
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
+from s3sync_agent.errors import StagingError
 from s3sync_agent.hooks import Hooks
 from s3sync_agent.machine import State, Step, advance
 from s3sync_agent.pointer import Document
@@ -20,6 +22,7 @@ from s3sync_agent.settings import Settings
 from s3sync_agent.webroot import Webroot, disk_errors
 from s3sync_agent.webroot import state as memory
 from s3sync_agent.webroot.state import Denial
+from s3sync_agent.webroot.state import State as Memory
 
 
 class Stopped(Exception):
@@ -43,6 +46,7 @@ class Instance:
     swap: threading.RLock = field(default_factory=threading.RLock)
     probe: Callable[[], Verdict] | None = None
     hooks: Hooks | None = None
+    _saved: bool = True
     _parsed: tuple[str | None, Document | None] = (None, None)
 
     def __post_init__(self) -> None:
@@ -54,6 +58,11 @@ class Instance:
     def step(self, step: Step) -> None:
         self.state = advance(self.state, step)
 
+    def is_plain_site(self) -> bool:
+        """Whether bare files are followed, and no pointer."""
+        source = self.settings.source
+        return source == "plain" or (source == "auto" and self.memory.plain is not None)
+
     def accepted(self) -> Document | None:
         """The pointer in force; one accepted for another site, before the setting changed, is none."""
         memory, parsed = self.memory, self._parsed  # once: several threads ask, and none may get another's
@@ -63,11 +72,11 @@ class Instance:
         return document if document and document.pointer.site == self.settings.site.url else None
 
     def deny(self, promotion: str, release: str, reason: str) -> None:
-        """Never take this promotion here. Raises DiskFull, StagingError; then it is not denied."""
+        """Never take this promotion here, whether the disk can keep it or not."""
         denial = Denial(promotion, reason[: memory.MAX_REASON])
         with self.swap:
             others = (known for known in self.memory.denied if known.promotion_id != promotion)
-            self.remember(denied=(denial, *others)[: memory.REMEMBERED])
+            self.note(denied=(denial, *others)[: memory.REMEMBERED])
         self.reporter.event("promotion.denied", promotion_id=promotion, release=release, reason=reason)
 
     def denied(self) -> frozenset[str]:
@@ -87,6 +96,24 @@ class Instance:
         """
         changed = msgspec.structs.replace(self.memory, **changes)
         if changed != self.memory:
-            with disk_errors("state.json"):
-                self.webroot.save_state(changed)
+            self._save(changed)
             self.memory = changed
+
+    def note(self, **changes: Any) -> None:
+        """Remember what has happened, or must not happen again: it holds from now on though the disk refuses
+        it. Then `save_noted` writes it, or tells."""
+        self.memory = msgspec.structs.replace(self.memory, **changes)
+        self._saved = False
+        with contextlib.suppress(StagingError):
+            self._save(self.memory)
+
+    def save_noted(self) -> None:
+        """Write what the disk refused when it was noted. Raises DiskFull, StagingError."""
+        with self.swap:
+            if not self._saved:
+                self._save(self.memory)
+
+    def _save(self, state: Memory) -> None:
+        with disk_errors("state.json"):
+            self.webroot.save_state(state)
+        self._saved = True

@@ -49,6 +49,8 @@ class Lookout:
 
     def _look(self) -> None:
         """What goes wrong here, the next tick meets itself, and tells."""
+        if self._instance.is_plain_site():
+            return
         before = self._instance.accepted()
         try:
             document = observe_pointer(self._instance)

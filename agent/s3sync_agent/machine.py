@@ -20,7 +20,8 @@ class View:
 
     `live` and `complete` are release ids read from the disk; `broken` are those that could not be
     staged in this tick; `ready` are the promotion ids that may be activated here, their releases checked
-    and their hooks asked; `denied` are promotion ids, too; `now` is unix seconds.
+    and their hooks asked; `comparing` are those that nobody may activate just now; `denied` are promotion
+    ids, too; `now` is unix seconds.
     """
 
     pointer: Pointer
@@ -30,6 +31,7 @@ class View:
     identity: str
     ready: frozenset[str]
     canary: bool = False
+    comparing: frozenset[str] = frozenset()
     denied: frozenset[str] = frozenset()
     broken: frozenset[str] = frozenset()
 
@@ -66,7 +68,7 @@ def decide(view: View) -> Decision:
         want=want,
         stage=stage,
         check=_unready(view, ahead),
-        activate=target if target is not None and target.promotion_id in view.ready else None,
+        activate=target if target and target.promotion_id in view.ready - view.comparing else None,
         due=due,
     )
 
@@ -188,7 +190,7 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
     State.STAGED: _WORK | _ENDS | _FALL_BACK,
     State.ACTIVATING: _WORK | _ENDS | _HOLD | _FALL_BACK,
     State.FALLBACK: _WORK | _ENDS | _HOLD | _FALL_BACK,
-    State.HELD: _WORK | _ENDS | _HOLD,
+    State.HELD: _WORK | _ENDS | _HOLD | _FALL_BACK,
 }
 
 

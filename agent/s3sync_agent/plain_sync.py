@@ -46,7 +46,8 @@ class PlainSync:
             return self._keep(Step.HOLD, held=sight.reason)
         release = self._stage_plain(sight) if isinstance(sight, Candidate) else sight.release
         if not self._serve_plain(release):
-            return self._keep(Step.FALL_BACK)
+            nothing = instance.webroot.live() is None
+            return self._keep(Step.WAIT if nothing else Step.FALL_BACK)
         self._pruner.prune({release})
         return Outcome(wanted=release, plain=True)
 

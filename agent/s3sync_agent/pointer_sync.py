@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from functools import partial
 
@@ -90,12 +91,12 @@ class PointerSync:
                 ref.id, lambda: self._readiness.make_ready(serving, hashing=hashing)
             )
 
-    def serve_what_is_here(self, document: Document) -> None:
+    def serve_what_is_here(self, document: Document, *, proving: bool) -> None:
         """Serve what should be served as far as the disk has it, without S3. Raises StagingError.
 
-        Who has no visitors yet does not get them by this: what was accepted long ago may be long past.
+        Who has no visitors yet does not get them without `proving`: what was accepted long ago may be long
+        past.
         """
-        proving = self._prover.vouched_for() != ""
         while True:
             if proving:
                 decision = self._serve(document, frozenset())
@@ -107,6 +108,16 @@ class PointerSync:
                 self._work_on(document, decision, decision.want)
             except (ReleaseError, HookUnusable):  # `stage.failed` has said it, and what failed first is told
                 return
+
+    def go_back_at_once(self, newer: Document) -> bool:
+        """Serve what the newer pointer wants, if it was good here before: taking a release back does not wait
+        for the hooks that are told of it. They go on all the same: False."""
+        with self._instance.swap:
+            ref = decide(self._view(newer, frozenset())).activate
+            if ref is not None and ref.promotion_id in self._instance.memory.good:
+                with contextlib.suppress(StagingError):  # the tick after this one meets it, too, and tells
+                    self._activate_wanted(newer, frozenset())
+        return False
 
     def _serve(self, document: Document, broken: Collection[str]) -> Decision:
         """Serve what should be served, and prove it; the decision that is left. A release that was taken
@@ -186,10 +197,13 @@ class PointerSync:
         return self._prover.prove(serving, lambda: self._back_from(document, serving))
 
     def _back_from(self, document: Document, serving: Serving) -> list[Serving]:
-        """What may be served instead of `serving`: the baseline, then the last good one."""
+        """What may be served instead of `serving`: the baseline unless it is denied here, too, then the last
+        good one."""
         webroot = self._instance.webroot
         baseline = document.pointer.baseline
-        found = [Serving(baseline.id, baseline.promotion_id)] if baseline is not None else []
+        found = []
+        if baseline is not None and baseline.promotion_id not in self._instance.denied():
+            found.append(Serving(baseline.id, baseline.promotion_id))
         previous = webroot.previous()
         found += [Serving(previous, "")] if previous is not None else []
         known = webroot.complete() - {serving.release}
@@ -203,8 +217,10 @@ class PointerSync:
             complete=instance.webroot.complete(),
             now=instance.clock.now(),
             identity=instance.settings.identity,
-            ready=self._readiness.promotions - self._prover.comparing,
+            # What was good here needs nobody's consent to come back: a bad release is being left for it.
+            ready=self._readiness.promotions | frozenset(instance.memory.good),
             canary=instance.settings.canary,
+            comparing=self._prover.comparing,
             denied=instance.denied(),
             broken=frozenset(broken),
         )

@@ -20,6 +20,12 @@ from s3sync_agent.swapper import Swapper
 from s3sync_agent.webroot import disk_errors
 from s3sync_agent.webroot.state import REMEMBERED
 
+# For how long an answer says how the site answered before a swap; seconds. Afterwards something else may have
+# happened to it, and only a comparison tells.
+FRESH = 10.0
+# How often a release is compared with another when that one is not answered.
+COMPARISONS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -29,6 +35,15 @@ class Serving:
     promotion: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What was said of the site while `release` was live, at the monotonic moment `at`."""
+
+    release: str
+    verdict: Verdict
+    at: float
+
+
 class Prover:
     """Any thread; one at a time does the proving."""
 
@@ -36,8 +51,11 @@ class Prover:
         self._instance = instance
         self.swapper = swapper
         self._one_at_a_time = threading.Lock()
-        self._before: tuple[str, Verdict] | None = None  # what was live when it was asked
-        self._compared: set[str] = set()  # promotions that were compared with the release to go back to
+        self._before: Answered | None = None
+        self._compared: tuple[str, int] = (
+            "",
+            0,
+        )  # the promotion last compared with another release, how often
         self._failing: tuple[Serving, Verdict] | None = None
         self._untold: Serving | None = None
         # Promotions that nobody may activate just now: their release is being compared with another.
@@ -47,7 +65,9 @@ class Prover:
         """Ask the site as it is, so that a wrong answer after the swap can be told from one before."""
         live = self._instance.webroot.live()
         if live is not None and self._instance.probe is not None:
-            self._before = (live, self._ask())
+            verdict = self._ask()
+            if self._instance.webroot.live() == live:  # otherwise nobody knows which release answered
+                self._before = Answered(live, verdict, self._instance.clock.monotonic())
 
     def is_proved(self, serving: Serving) -> bool:
         """Whether it was found good, and the balancer was told. No requests, nothing written."""
@@ -108,14 +128,16 @@ class Prover:
             good = instance.memory.good
             rest = (promotion for promotion in good if promotion != serving.promotion)
             instance.remember(
-                serving_promotion=serving.promotion, good=(serving.promotion, *rest)[:REMEMBERED]
+                serving=serving.release,
+                serving_promotion=serving.promotion,
+                good=(serving.promotion, *rest)[:REMEMBERED],
             )
+            if serving.promotion not in good:
+                self._untold = serving
             self._set_healthy(serving.release)
         if self._failing is not None:
             self._failing = None
             instance.reporter.event("probe.recovered", release=serving.release)
-        if serving.promotion not in good:
-            self._untold = serving
 
     def _judge(self, serving: Serving, verdict: Verdict, back_to: Sequence[Serving]) -> bool:
         """Whose fault a wrong answer is; whether the release was taken back for it."""
@@ -124,53 +146,66 @@ class Prover:
             return self._fall_back(serving, verdict, back_to[0] if back_to else None)
         if before is Kind.WRONG:
             return False  # it was wrong with the release before, too
-        if not back_to or serving.promotion in self._compared:
+        times = self._compared[1] if self._compared[0] == serving.promotion else 0
+        if not back_to or times >= COMPARISONS:
             return False
-        self._compared.add(serving.promotion)
+        self._compared = (serving.promotion, times + 1)
         return self._compare(serving, verdict, back_to[0])
 
     def _asked_before(self) -> Kind | None:
-        """How the release was answered that was left for this one; None when nobody asked."""
-        if self._before is None or self._before[0] != self.swapper.left:
+        """How the release was answered that was left for this one; None when nobody asked lately."""
+        before = self._before
+        if before is None or before.release != self.swapper.left:
             return None
-        return self._before[1].kind
+        age = self._instance.clock.monotonic() - before.at
+        return before.verdict.kind if age <= FRESH else None
 
     def _compare(self, serving: Serving, verdict: Verdict, other: Serving) -> bool:
         """Ask about the release to go back to. Right there: it is this release's fault. Otherwise it is not,
         and this one is served again."""
         self.comparing = frozenset({serving.promotion})
         try:
-            if not self._go_back(serving, other):
+            seconds = self._go_back(serving, other)
+            if seconds is None:
                 return False
-            if self._ask().kind is Kind.PASSED:
-                self._deny(serving, verdict, other)
+            found = self._ask().kind
+            if found is Kind.PASSED:
+                self._deny(serving, verdict)
+                self._fell_back(serving, verdict, other, seconds)
                 return True
+            if found is Kind.WRONG:
+                self._compared = (serving.promotion, COMPARISONS)
             self._go_back(other, serving)
             return False
         finally:
             self.comparing = frozenset()
 
     def _fall_back(self, serving: Serving, verdict: Verdict, other: Serving | None) -> bool:
+        """Denied before it is left: whoever is killed in between must not show it again."""
         with self._instance.swap:  # nobody may decide in between: it would be activated once more
-            if other is None:  # nothing else is here; that it is bad is said all the same
-                self._instance.deny(serving.promotion, serving.release, _reason(verdict))
-                return False
-            if not self._go_back(serving, other):
-                return False
-            self._deny(serving, verdict, other)
-        return True
-
-    def _go_back(self, serving: Serving, other: Serving) -> bool:
-        """Serve `other` instead, if `serving` is live still; whether it was."""
-        with self._instance.swap:
             if self._instance.webroot.live() != serving.release:
                 return False
-            self.swapper.go_back(other.release, other.promotion)
+            self._deny(serving, verdict)
+            seconds = self._go_back(serving, other) if other is not None else None
+            if other is None or seconds is None:  # nothing else is here; that it is bad was said all the same
+                return False
+            self._fell_back(serving, verdict, other, seconds)
         return True
 
-    def _deny(self, serving: Serving, verdict: Verdict, other: Serving) -> None:
+    def _go_back(self, serving: Serving, other: Serving) -> float | None:
+        """Serve `other` instead, if `serving` is live still and `other` is here; for how long it was live."""
+        webroot = self._instance.webroot
+        with self._instance.swap:
+            if webroot.live() != serving.release or other.release not in webroot.complete():
+                return None
+            return self.swapper.go_back(other.release, other.promotion)
+
+    def _deny(self, serving: Serving, verdict: Verdict) -> None:
+        reason = f"the probe went wrong: {verdict.reason}"
+        self._instance.deny(serving.promotion, serving.release, reason)
+
+    def _fell_back(self, serving: Serving, verdict: Verdict, other: Serving, seconds: float) -> None:
         instance = self._instance
-        instance.deny(serving.promotion, serving.release, _reason(verdict))
         instance.step(Step.FALL_BACK)
         self._set_healthy(other.release)
         instance.reporter.event(
@@ -179,7 +214,7 @@ class Prover:
             before=serving.release,
             promotion_id=serving.promotion,
             reason=verdict.reason,
-            seconds=round(max(0.0, instance.memory.serving_since - self.swapper.activated_at), 3),
+            seconds=round(seconds, 3),
         )
 
     # --------------------------------------------------------------------------- others
@@ -202,10 +237,6 @@ class Prover:
         if self.vouched_for() != release:
             with disk_errors("healthy"):
                 set_healthy(self._instance.settings.run, release)
-
-
-def _reason(verdict: Verdict) -> str:
-    return f"the probe went wrong: {verdict.reason}"
 
 
 def subject(instance: Instance, serving: Serving) -> Subject:

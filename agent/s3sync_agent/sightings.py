@@ -64,10 +64,18 @@ class Fleet:
         """All that an instance may be called by."""
         beats = [sighting.beat for sighting in self.sightings]
         identities = [beat.identity for beat in beats] + [item.identity for item in self.unreadable]
-        return frozenset(identities + [beat.instance_id for beat in beats])
+        instance_ids = [beat.instance_id for beat in beats]
+        instance_ids += [instance_id_in(item.identity) for item in self.unreadable]
+        return frozenset(identities + instance_ids)
 
     def __bool__(self) -> bool:
         return bool(self.sightings or self.unreadable)
+
+
+def instance_id_in(identity: str) -> str:
+    """The end of an identity on EC2, `<role id>:<instance id>`; "" of others."""
+    _, colon, end = identity.rpartition(":")
+    return end if colon and end.startswith("i-") else ""
 
 
 def name_of(beat: Heartbeat) -> str:
@@ -99,6 +107,11 @@ def hurried_instant(fleet: Fleet) -> float | None:
     """The same for who has no time: two polls ahead, whoever is late then goes when it hears of it."""
     ahead = _two_polls(fleet)
     return None if ahead is None else fleet.now + min(LONGEST_HURRIED, ahead)
+
+
+def unseen_instant(now: float) -> float:
+    """The same when nobody can say who is there."""
+    return now + 2 * POLL_INTERVAL
 
 
 def _two_polls(fleet: Fleet) -> float | None:

@@ -19,9 +19,7 @@ class Swapper:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._armed: tuple[str | None, Armed] | None = None  # and what was live when it was armed
-        # The latest activation: when (unix seconds), and what was live before it.
-        self.activated_at = 0.0
-        self.left: str | None = None
+        self.left: str | None = None  # by the latest activation
 
     def arm(self, release: str) -> None:
         """Do now what an activation of `release` would do before its rename. Raises StagingError."""
@@ -42,7 +40,7 @@ class Swapper:
             instance.step(Step.ACTIVATE)
             started = instance.clock.monotonic()
             now = self._swap(release, promotion, previous=self._good(before))
-            self.activated_at, self.left = now, before
+            self.left = before
             took = instance.clock.monotonic() - started
         instance.reporter.event(
             "activate.done",
@@ -53,11 +51,13 @@ class Swapper:
             seconds=round(took, 4),
         )
 
-    def go_back(self, release: str, promotion: str) -> None:
-        """Serve `release` again in place of one that answers wrongly. What is left is not good, so `previous`
-        stays as it is."""
+    def go_back(self, release: str, promotion: str) -> float:
+        """Serve `release` again in place of one that answers wrongly; for how many seconds that was live, 0
+        when nobody knows. What is left is not good, so `previous` stays as it is."""
         with self._instance.swap:
-            self._swap(release, promotion, previous=None)
+            since = self._instance.memory.serving_since
+            now = self._swap(release, promotion, previous=None)
+            return max(0.0, now - since) if since else 0.0
 
     def _swap(self, release: str, promotion: str, *, previous: str | None) -> float:
         """Swap, and remember it; the moment of the swap in unix seconds."""
@@ -70,7 +70,7 @@ class Swapper:
             retired = {k: v for k, v in instance.memory.retired.items() if k != release}
             if before is not None:
                 retired[before] = now
-            instance.remember(serving_promotion=promotion, serving_since=now, retired=retired)
+            instance.note(serving=release, serving_promotion=promotion, serving_since=now, retired=retired)
         return now
 
     def _take_armed(self, live: str | None, release: str) -> Armed | None:

@@ -74,7 +74,7 @@ class Sync:
                 hint="run_dir must belong to the user the agent runs as, or be one that user can create",
             ) from error
         swept = instance.webroot.sweep()
-        instance.memory = instance.webroot.state()
+        instance.memory = instance.webroot.state().about(instance.webroot.live())
         self._pruner.start()
         with disk_errors("assets"):
             sync_assets(instance)
@@ -88,16 +88,18 @@ class Sync:
         """One pass. Raises S3SyncError; then nothing that is served has changed, or it has changed to
         what was wanted and something after it failed."""
         try:
-            return self._tick()
+            outcome = self._tick()
+            self._instance.save_noted()
+            return outcome
         finally:
-            with self.lookout.during():
+            with self.lookout.during(self._pointer.go_back_at_once):
                 self._prover.tell_hooks()
 
     def _tick(self) -> Outcome:
         self.lookout.answered_at = None
         with disk_errors("the state directory"):
             self._instance.webroot.make_directories()
-        if self._is_plain_site():
+        if self._instance.is_plain_site():
             return self._plain_tick()
         try:
             document = self._observe_pointer()
@@ -106,7 +108,8 @@ class Sync:
         except S3SyncError:  # what was accepted stays in force, also what has become due meanwhile
             accepted = self._instance.accepted()
             if accepted is not None:
-                self._pointer.serve_what_is_here(accepted)
+                proving = self._prover.vouched_for() != ""
+                self._pointer.serve_what_is_here(accepted, proving=proving)
             raise
         self.lookout.answered_at = self._instance.clock.now()
         return self._plain_tick() if document is None else self._pointer.tick(document)
@@ -135,19 +138,26 @@ class Sync:
             self._pruner.make_room({ref.id for ref in accepted.pointer.named()} if accepted else set())
             return observe_pointer(self._instance)
 
-    def _is_plain_site(self) -> bool:
-        source = self._instance.settings.source
-        return source == "plain" or (source == "auto" and self._instance.memory.plain is not None)
+    def prove_what_is_here(self) -> None:
+        """Go by what was accepted, and let this instance have visitors when the site answers rightly. Raises
+        StagingError."""
+        instance = self._instance
+        accepted = None if self._instance.is_plain_site() else instance.accepted()
+        if accepted is not None:
+            self._pointer.serve_what_is_here(accepted, proving=True)
+        live = instance.webroot.live()
+        if live is not None and live in instance.webroot.complete():
+            self._prover.vouch(live)
 
     # ---------------------------------------------------------- what the loop and others ask
 
     def wanted(self) -> str | None:
         """The release that the accepted pointer wants served now; None without a pointer."""
-        return None if self._is_plain_site() else self._pointer.wanted()
+        return None if self._instance.is_plain_site() else self._pointer.wanted()
 
     def next_due(self) -> Due | None:
         """The activation that lies ahead, when its release is on disk."""
-        return None if self._is_plain_site() else self._pointer.next_due()
+        return None if self._instance.is_plain_site() else self._pointer.next_due()
 
     def arm_due(self, due: Due) -> None:
         """Do now what can be done before the instant. Raises StagingError."""
@@ -162,17 +172,17 @@ class Sync:
 
         Raises StagingError when the disk refuses.
         """
-        if not self._is_plain_site():
+        if not self._instance.is_plain_site():
             self._pointer.activate_due()
 
     def prove_due(self) -> None:
         """Ask the site how it answers after the instant, and act on it; slow. Raises StagingError."""
-        if not self._is_plain_site():
+        if not self._instance.is_plain_site():
             self._pointer.prove_due()
 
     def staged(self) -> tuple[ReleaseRef, ...]:
         """The releases that the pointer names and that are here as a promotion needs them."""
-        return () if self._is_plain_site() else self._pointer.staged()
+        return () if self._instance.is_plain_site() else self._pointer.staged()
 
     def failures(self) -> dict[str, S3SyncError]:
         """What could not be staged, by release id."""

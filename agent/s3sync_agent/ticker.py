@@ -17,9 +17,8 @@ from s3sync_agent.instance import Instance, Stopped
 from s3sync_agent.machine import State
 from s3sync_agent.outcome import Outcome
 from s3sync_agent.pointer import ReleaseRef, format_time
-from s3sync_agent.report import Problem, Status, set_healthy, timeless
+from s3sync_agent.report import Problem, Status, timeless
 from s3sync_agent.sync import Sync
-from s3sync_agent.webroot import disk_errors
 
 BACKOFF_LIMIT = 60.0
 JITTER = 0.1
@@ -28,8 +27,8 @@ CLOCK_TOLERANCE = 2.0
 CLOCK_POLLS = 3
 DATE_STEP = 1.0  # S3 tells its time in whole seconds
 STATUS_EVERY = 60.0
-# Without S3, a good tree on disk may be served after this long: an outage must not keep a rebooted
-# instance out of the balancer.
+# Without a pointer to go by, a good tree on disk may be served after this long: no outage and nothing that
+# is wrong in S3 must keep a rebooted instance out of the balancer.
 SERVE_WITHOUT_S3_AFTER = 60.0
 
 
@@ -113,6 +112,8 @@ class Ticker:
             self._note_no_answer()
         else:
             self._note_answer()
+        if self._is_poll_failure(error):
+            self._do_without_pointer()
         next_in = self._next_in(outcome, error)
         self._note(outcome, error, next_in)
         self._note_next(next_in)
@@ -132,12 +133,12 @@ class Ticker:
         self.course.failures += 1
         if self.course.failures == 1:
             self.course.failing_since = clock.monotonic()
-        live = self._instance.webroot.live()
-        waited = clock.monotonic() - self.course.started >= SERVE_WITHOUT_S3_AFTER
-        run = self._instance.settings.run
-        if waited and live in self._instance.webroot.complete() and not run.healthy.exists():
-            with disk_errors("healthy"):
-                set_healthy(run, live)
+
+    def _do_without_pointer(self) -> None:
+        """Whether S3 is silent, or the pointer there is gone or no good: what is here gets its visitors."""
+        waited = self._instance.clock.monotonic() - self.course.started >= SERVE_WITHOUT_S3_AFTER
+        if waited and not self._instance.settings.run.healthy.exists():
+            self._sync.prove_what_is_here()
 
     def _note_answer(self) -> None:
         clock = self._instance.clock

@@ -110,8 +110,8 @@ def test_a_release_that_cannot_be_staged_is_told_with_its_promotion(
         )
         (pack,) = (item for item in packs["Contents"] if item["Key"].endswith(".pack"))
         moto_server.admin.put_object(Bucket=where.bucket, Key=pack["Key"], Body=b"\0" * pack["Size"])
-        promotion = ("promote", "v2", "--now", "--no-mirror", "--on-failure", "hold")
-        assert command("s3sync", *promotion, environ=environ).returncode == 6
+        words = ("promote", "v2", "--now", "--no-mirror", "--on-failure", "hold")
+        assert command("s3sync", *words, environ=site.environ).returncode == 6
         agent.wait_for("stage.failed")
         beat = until("i-1", lambda beat: bool(beat.failed))
         (failed,) = beat.failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from contextlib import AbstractContextManager
@@ -260,6 +261,37 @@ def test_a_file_s_name_is_no_command_to_the_runner(site: LiveSite, tmp_path: Pat
     done = publish(site, {}, folder=tmp_path)
     assert "\n::error::forged.html" in done.log, "a finding begins with its file"
     assert done.annotations == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_that_is_cancelled_says_where_it_stopped(
+    site: LiveSite, tmp_path: Path, sent: signal.Signals
+) -> None:
+    scene(site, ONE, "v1")
+    site.write(TWO)
+    command = [sys.executable, str(SCRIPT), "publish", "--dir", str(site.folder), "--version", "v2"]
+    with instance_of(site) as instance:
+        instance.stages_in = 1000.0
+        with subprocess.Popen(
+            command,
+            env=minimal(site.environ),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as job:
+            assert job.stdout is not None
+            log = []
+            for line in job.stdout:
+                log.append(line)
+                if line.startswith("staging v2: "):
+                    job.send_signal(sent)  # to this process alone, as the runner does
+                    break
+            log += job.stdout
+            assert job.wait(timeout=30) == 130
+    assert "v2 stays prepared and nothing that is served has changed: `s3sync promote v2` goes on" in "".join(
+        log
+    )
 
 
 def test_outside_of_github_the_messages_are_those_of_s3sync(site: LiveSite, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +14,7 @@ from s3sync_agent.cli import fleet_options, render
 from s3sync_agent.cli.console import show_warning
 from s3sync_agent.cli.fleet_options import make_promoter, terminable
 from s3sync_agent.cli.site import on_site, version_argument
-from s3sync_agent.errors import ReleaseError, StoreError
+from s3sync_agent.errors import FleetError, ReleaseError, StoreError
 from s3sync_agent.layout import Site, escape
 
 if TYPE_CHECKING:  # commands import what they do when they do it: --help answers at once
@@ -48,7 +50,7 @@ _no_mirror = click.option("--no-mirror", is_flag=True, help="Leave the files in 
     "shares",
     type=fleet_options.Shares(),
     metavar="PERCENT,…",
-    help="In several steps: 10,50,100.",
+    help="In several steps: 10,50,100. After the last comes everyone.",
 )
 @click.option(
     "--bake",
@@ -119,11 +121,12 @@ def promote(
         )
         if now and steps.shares:
             raise click.UsageError("--now asks nobody, so there is nobody to try it first")
-        if now:
-            promotion = at_once.promote_now(promoter, version, promotion_id=_new_id(), force=force)
-            promotion = two_phase.watched(promoter, promotion)
-        else:
-            promotion = two_phase.promote(promoter, version, new_id=_new_id, force=force, steps=steps)
+        with _current_follows(promoter, version, no_mirror=no_mirror):
+            if now:
+                promotion = at_once.promote_now(promoter, version, promotion_id=_new_id(), force=force)
+                promotion = two_phase.watched(promoter, promotion)
+            else:
+                promotion = two_phase.promote(promoter, version, new_id=_new_id, force=force, steps=steps)
     for objection in promotion.overridden:
         show_warning(f"forced: {objection}")
     _tell_and_mirror(promoter, promotion, no_mirror=no_mirror)
@@ -159,9 +162,10 @@ def rollback(
 
     with terminable(), shown() as show:
         promoter = make_promoter(bucket, site, show, reason=reason, ignore=ignore, asg=asg, timeout=timeout)
-        promotion = rolling_back.rollback(promoter, version, promotion_id=_new_id(), force=force)
-        promotion = rolling_back.watched(promoter, promotion)
-    _tell_and_mirror(promoter, promotion, no_mirror=no_mirror)
+        with _current_follows(promoter, version, no_mirror=no_mirror):
+            promotion = rolling_back.rollback(promoter, version, promotion_id=_new_id(), force=force)
+            promotion = rolling_back.watched(promoter, promotion)
+    _tell_and_mirror(promoter, promotion, no_mirror=no_mirror, staged=False)
 
 
 @click.command()
@@ -189,7 +193,8 @@ def abort(bucket: Bucket, site: Site, *, no_mirror: bool) -> None:
 def freeze(bucket: Bucket, site: Site, *, reason: str) -> None:
     """Refuse promotions until `s3sync unfreeze`; REASON is what people are told.
 
-    A promotion that is waiting for the fleet stops. A rollback is possible with --force.
+    A promotion that is waiting for the fleet stops, a rollout stays where it is. A rollback is possible with
+    --force.
     """
     from s3sync_agent.cli.watching import Lines  # noqa: PLC0415
     from s3sync_agent.deploy import freeze as freezing  # noqa: PLC0415
@@ -232,25 +237,50 @@ def _new_id() -> str:
     return secrets.token_hex(16)
 
 
-def _tell_and_mirror(promoter: Promoter, promotion: Promotion, *, no_mirror: bool) -> None:
+def _tell_and_mirror(
+    promoter: Promoter, promotion: Promotion, *, no_mirror: bool, staged: bool = True
+) -> None:
     pointer, before = promotion.pointer, promotion.before
     version = pointer.active.version
     when = f", live at {pointer.active.activate_at}" if pointer.active.activate_at else ""
     after = f", after {before.active.version}" if before and before.active.version != version else ""
     click.echo(f"promoted {version}{after} (sequence {pointer.sequence}{when})")
     if promotion.figures is not None and promotion.figures.instances:
-        click.echo(_in_figures(version, promotion.figures, promoter.elapsed()))
+        click.echo(_in_figures(promoter, promotion.figures, staged=staged))
     if not no_mirror:
         _mirror(promoter.bucket, promoter.site, promotion.pointer.active, promotion.manifest)
 
 
-def _in_figures(version: str, figures: Figures, seconds: float) -> str:
+def _in_figures(promoter: Promoter, figures: Figures, *, staged: bool) -> str:
+    """What this command did: not how long ago somebody staged or swapped what was active before."""
     serve = "instance serves" if figures.instances == 1 else "instances serve"
-    skew = "" if figures.skew is None else f", swapped within {render.duration(figures.skew)}"
-    return (
-        f"{figures.instances} {serve} {version} {render.duration(seconds)} after the command: staged in "
-        f"{render.duration(figures.stage_p50)} (median), {render.duration(figures.stage_max)} (longest){skew}"
-    )
+    served = f"{figures.instances} {serve} {promoter.pointer.active.version}"
+    if not promoter.moved_active:
+        return served
+    parts = []
+    if staged:
+        median, longest = render.duration(figures.stage_p50), render.duration(figures.stage_max)
+        parts.append(f"staged in {median} (median), {longest} (longest)")
+    if figures.skew is not None:
+        parts.append(f"swapped within {render.duration(figures.skew)}")
+    after = f"{served} {render.duration(promoter.elapsed())} after the command"
+    return f"{after}: {', '.join(parts)}" if parts else after
+
+
+@contextmanager
+def _current_follows(promoter: Promoter, version: str | None, *, no_mirror: bool) -> Iterator[None]:
+    """When the fleet did not take it, `current/` shows what is active then, if that is `version` or moved."""
+    try:
+        yield
+    except FleetError:
+        pointer = promoter.pointer if promoter.etag else None  # none was there, and none was written
+        shown = pointer is not None and pointer.rollout is None and not no_mirror
+        if shown and (promoter.moved_active or promoter.pointer.active.version == version):
+            try:
+                _mirror_active(promoter)
+            except (StoreError, ReleaseError) as error:  # what the fleet said is the news
+                show_warning(str(error))
+        raise
 
 
 def _mirror_active(promoter: Promoter) -> None:

@@ -63,11 +63,10 @@ def _write(promoter: Promoter) -> str:
 
 def _refuse_what_is_done(promoter: Promoter, pointer: Pointer) -> None:
     active = pointer.active
-    fleet = promoter.look()
     under_way = (
         pointer.rollout is not None
-        or (active.activate_at is not None and parse_time(active.activate_at) > fleet.now)
-        or gate.denied_by_anyone(fleet, active.promotion_id)
+        or (active.activate_at is not None and parse_time(active.activate_at) > promoter.now())
+        or gate.denied_by_anyone(promoter.look(), active.promotion_id)
     )
     if not under_way:
         raise ReleaseRefused(

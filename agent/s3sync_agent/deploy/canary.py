@@ -11,7 +11,7 @@ from functools import partial
 
 from s3sync_agent import gate
 from s3sync_agent.deploy.abort import take_back
-from s3sync_agent.deploy.promoter import Promoter
+from s3sync_agent.deploy.promoter import Promoter, refuse_to_go_on
 from s3sync_agent.deploy.served import PROBED_WITHIN, SHOWN, await_served, listed
 from s3sync_agent.errors import FleetError
 from s3sync_agent.gate import Standing, Verdict
@@ -97,9 +97,11 @@ def _told(fleet: Fleet, pointer: Pointer) -> str:
 def _bake(promoter: Promoter, seconds: float) -> None:
     """Raises FleetError when something goes wrong meanwhile, or nobody is left who tries it."""
     active, rollout = promoter.pointer.active, promoter.pointer.rollout
+    refuse_to_go_on(promoter.pointer)  # frozen while it was activated
 
     def still(pointer: Pointer) -> bool:
-        return (pointer.active.promotion_id, pointer.rollout) == (active.promotion_id, rollout)
+        same = (pointer.active.promotion_id, pointer.rollout) == (active.promotion_id, rollout)
+        return same and pointer.freeze is None
 
     verdict = promoter.wait(
         f"baking {active.version}",
@@ -108,8 +110,6 @@ def _bake(promoter: Promoter, seconds: float) -> None:
         allowed=lambda verdict: seconds if _is_fine(verdict) else seconds + PROBED_WITHIN,
         until=lambda verdict: bool(_gone_wrong(verdict)),
         still=still,
-        goes_on=f"{active.version} stays where it is: `s3sync promote {active.version}` goes on, "
-        "`s3sync abort` takes it back",
     )
     if not _is_fine(verdict):
         found = _gone_wrong(verdict) or "no instance is left that tries it"

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from s3sync_agent.bucket import Bucket, Listed
 from s3sync_agent.deploy.releases import store_clock
-from s3sync_agent.errors import FleetError, HeartbeatInvalid, ObjectMissing, TooLarge
+from s3sync_agent.errors import FleetError, HeartbeatInvalid, ObjectMissing, StoreDenied, TooLarge
 from s3sync_agent.heartbeat import MAX_HEARTBEAT_BYTES, Heartbeat, parse_heartbeat
 from s3sync_agent.layout import Site, escape
 from s3sync_agent.sightings import Fleet, Sighting, Unreadable
@@ -40,9 +40,14 @@ class FleetReader:
             if self._known.get(identity, ("", ""))[0] != item.etag
         ]
         with ThreadPoolExecutor(_WORKERS) as pool:
-            read = dict(
-                zip(changed, pool.map(lambda one: self._read(one, listed[one]), changed), strict=True)
-            )
+            answers = list(pool.map(lambda one: self._ask(one, listed[one]), changed))
+        denied = [answer for answer in answers if isinstance(answer, StoreDenied)]
+        if denied and len(denied) == len(listed):  # that is about who asks, not about one of them
+            raise denied[0]
+        read = {
+            identity: (listed[identity].etag, str(answer)) if isinstance(answer, StoreDenied) else answer
+            for identity, answer in zip(changed, answers, strict=True)
+        }
         self._known = {
             identity: found
             for identity in listed
@@ -73,6 +78,13 @@ class FleetReader:
             name = item.key.removeprefix(self._site.fleet)
             if name.endswith(_SUFFIX) and "/" not in name:
                 yield name.removesuffix(_SUFFIX), item
+
+    def _ask(self, identity: str, item: Listed) -> tuple[str, _Read] | StoreDenied | None:
+        """As `_read`; an instance can write its heartbeat in a way that S3 does not give it to others."""
+        try:
+            return self._read(identity, item)
+        except StoreDenied as error:
+            return error
 
     def _read(self, identity: str, item: Listed) -> tuple[str, _Read] | None:
         """None when it was deleted after it was listed."""

@@ -5,7 +5,8 @@ Keeps no state but what it read last. Killed at any point, the pointer says what
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,10 +17,12 @@ from s3sync_agent.deploy.fleet import FleetReader
 from s3sync_agent.deploy.releases import POINTER_READ_LIMIT, pointer_etag, read_pointer, store_clock
 from s3sync_agent.deploy.write_pointer import who, write_pointer
 from s3sync_agent.errors import (
+    ConfigError,
     ObjectMissing,
     PointerConflict,
     ReleaseError,
     ReleaseMissing,
+    StoreError,
     StoreUnavailable,
 )
 from s3sync_agent.gate import Gate, Verdict
@@ -73,6 +76,7 @@ class Promoter:
 
     def __post_init__(self) -> None:
         self.started = self.clock.monotonic()
+        self.moved_active = False  # whether something else is active by a write of this one
         self._fleet = FleetReader(self.bucket, self.site)
         self._found: Pointer | None = None
         self._etag: str | None = None
@@ -109,11 +113,24 @@ class Promoter:
         wrote the pointer: whatever the order, at least one of the two notices. Raises as `write_pointer`
         does, and ReleaseMissing.
         """
+        before = self._found
         self._etag = write_pointer(self.bucket, self.site, pointer, over=self._etag, deed=deed)
+        if before is None or before.active.promotion_id != pointer.active.promotion_id:
+            self.moved_active = True
         self._found = pointer
-        if version and self.bucket.head(self.site.manifest(version)) is None:
+        if not version:
+            return
+        done = deed or f"{version} was promoted"
+        try:
+            found = self.bucket.head(self.site.manifest(version))
+        except StoreError as error:
+            raise StoreError(
+                f"{done}, but nobody could be asked whether somebody was pruning it just then: {error}",
+                hint=error.hint or "`s3sync status` says what is wanted now",
+            ) from error
+        if found is None:
             raise ReleaseMissing(
-                f"{deed or f'{version} was promoted'}, but somebody was pruning it at the same time",
+                f"{done}, but somebody was pruning it at the same time",
                 hint=f"`s3sync verify {version}` says whether it is whole; if not, "
                 f"`s3sync {'abort' if deed else 'rollback'}`",
             )
@@ -124,6 +141,18 @@ class Promoter:
 
     def now(self) -> float:
         return store_clock(self.bucket)
+
+    @contextmanager
+    def telling_what_stands(self, version: str) -> Iterator[None]:
+        """Whoever interrupts in this block, a person or S3: what became of `version`, and how it goes on, is
+        told."""
+        try:
+            yield
+        except (KeyboardInterrupt, StoreError, ConfigError) as error:
+            stands = _what_stands(self._found, version)
+            if stands and not isinstance(error, PointerConflict):
+                self.show.say(stands)
+            raise
 
     # ------------------------------------------------------------------------ the fleet
 
@@ -145,40 +174,34 @@ class Promoter:
         allowed: Callable[[Verdict], float],
         until: Callable[[Verdict], bool] = _is_settled,
         still: Callable[[Pointer], bool],
-        goes_on: str,
     ) -> Verdict:
         """Look at pointer and fleet until the verdict is what is waited for: it passes, or an instance ended
         it; at most `allowed` seconds. `still` says whether a pointer that somebody wrote meanwhile is about
-        the same; `goes_on` is told to whoever interrupts. Raises PointerConflict, and StoreError when S3
-        does not answer for so long.
+        the same. Raises PointerConflict, and StoreError when S3 does not answer for so long.
         """
         began = self.clock.monotonic()
         verdict = Verdict(())
         cut_off = False
-        try:
-            while True:
-                failure: StoreUnavailable | None = None
-                try:
-                    self._reread(still)
-                    verdict = judge(self.look(), self.gate())
-                    cut_off = False
-                except StoreUnavailable as error:
-                    failure = error
-                    if not cut_off:
-                        self.show.say(f"{error}; trying again")
-                    cut_off = True
-                else:
-                    self.show.look(doing, verdict)
-                    if until(verdict):
-                        return verdict
-                if self.clock.monotonic() - began >= allowed(verdict):
-                    if failure is not None:
-                        raise failure
+        while True:
+            failure: StoreUnavailable | None = None
+            try:
+                self._reread(still)
+                verdict = judge(self.look(), self.gate())
+                cut_off = False
+            except StoreUnavailable as error:
+                failure = error
+                if not cut_off:
+                    self.show.say(f"{error}; trying again")
+                cut_off = True
+            else:
+                self.show.look(doing, verdict)
+                if until(verdict):
                     return verdict
-                self.clock.sleep(LOOK_EVERY)
-        except KeyboardInterrupt:
-            self.show.say(goes_on)
-            raise
+            if self.clock.monotonic() - began >= allowed(verdict):
+                if failure is not None:
+                    raise failure
+                return verdict
+            self.clock.sleep(LOOK_EVERY)
 
     def _reread(self, still: Callable[[Pointer], bool]) -> None:
         """Raises PointerConflict when somebody else moved the pointer to something else."""
@@ -194,8 +217,37 @@ class Promoter:
         except ReleaseError as error:
             raise PointerConflict(f"somebody put an unreadable pointer there ({error})", hint=hint) from error
         if not still(pointer):
+            refuse_to_go_on(pointer)
             raise PointerConflict(f"somebody else moved the pointer: {moved_to(pointer)}", hint=hint)
         self._found, self._etag = pointer, found.etag
+
+
+def _what_stands(pointer: Pointer | None, version: str) -> str:
+    """How far `version` has come, and what to do with it; "" when it has not begun."""
+    again, back = f"`s3sync promote {version}`", "`s3sync abort`"
+    if pointer is not None and pointer.prepare is not None and pointer.prepare.version == version:
+        return (
+            f"{version} stays prepared and nothing that is served has changed: {again} goes on, {back} takes "
+            "it back"
+        )
+    if pointer is None or pointer.active.version != version:
+        return ""
+    if pointer.rollout is not None:
+        return (
+            f"{version} stays on {pointer.rollout.percent} %: {again} takes it to everyone, with --steps as "
+            f"before in steps; {back} takes it back"
+        )
+    return f"{version} is active and stays: {again} watches on, {back} or `s3sync rollback` takes it back"
+
+
+def refuse_to_go_on(pointer: Pointer) -> None:
+    """Raises PointerConflict when somebody froze the site meanwhile."""
+    if pointer.freeze is not None:
+        raise PointerConflict(
+            f"it does not go on: {moved_to(pointer)}",
+            hint="what is under way stays: after `s3sync unfreeze` the same `s3sync promote` goes on, "
+            "`s3sync abort` takes it back",
+        )
 
 
 def moved_to(pointer: Pointer) -> str:

@@ -10,10 +10,10 @@ from s3sync_agent.deploy.promote import Promotion, reference, say_when
 from s3sync_agent.deploy.promoter import Promoter
 from s3sync_agent.deploy.served import await_served
 from s3sync_agent.deploy.write_pointer import who
-from s3sync_agent.errors import ReleaseError, ReleaseRefused
+from s3sync_agent.errors import FleetError, ReleaseError, ReleaseRefused, StoreError
 from s3sync_agent.layout import escape
 from s3sync_agent.pointer import HistoryEntry, Pointer, rollback_target, rolled_back
-from s3sync_agent.sightings import hurried_instant
+from s3sync_agent.sightings import Fleet, hurried_instant, unseen_instant
 
 
 def rollback(
@@ -46,11 +46,12 @@ def rollback(
     promoter.show.say(f"rolling back from {who(before)} to {target.version} of {escape(target.promoted_at)}")
     if before.prepare is not None:
         promoter.show.say(f"{before.prepare.version}, which was prepared, is taken back too")
-    fleet = promoter.look()
-    ref = reference(stored, promotion_id, hurried_instant(fleet))
+    fleet = _fleet(promoter)
+    at = unseen_instant(promoter.now()) if fleet is None else hurried_instant(fleet)
+    ref = reference(stored, promotion_id, at)
     why = promoter.reason or f"rolled back from {before.active.version}"
     pointer = rolled_back(before, ref=ref, by=promoter.by, reason=why, now=promoter.now())
-    asked = gate.waited_for(fleet, promoter.gate())
+    asked = frozenset() if fleet is None else gate.waited_for(fleet, promoter.gate())
     promoter.write(pointer, version=target.version)
     say_when(promoter)
     return Promotion(pointer, promoter.etag, before, stored.manifest, asked=asked)
@@ -59,10 +60,29 @@ def rollback(
 def watched(promoter: Promoter, promotion: Promotion) -> Promotion:
     """Wait until the fleet is back, where there is anybody to watch. What fails stays: there is nothing
     better to go back to. Raises FleetError, PointerConflict, StoreError."""
-    if not promoter.look():
+    active = promotion.pointer.active
+    try:
+        fleet = promoter.look()
+    except (StoreError, FleetError) as error:
+        raise FleetError(
+            f"{active.version} is active, but nobody can say who serves it: {error}\n"
+            "the pointer stays as it is",
+            hint=error.hint,
+        ) from error
+    if not fleet:
         return promotion
-    figures = await_served(promoter, asked=promotion.asked, take_back=None, staged=False)
+    with promoter.telling_what_stands(active.version):
+        figures = await_served(promoter, asked=promotion.asked, take_back=None, staged=False)
     return replace(promotion, figures=figures)
+
+
+def _fleet(promoter: Promoter) -> Fleet | None:
+    """None when it cannot be looked at, and says why: that holds no rollback up."""
+    try:
+        return promoter.look()
+    except (StoreError, FleetError) as error:
+        promoter.show.say(f"the fleet cannot be looked at: {error}; going back all the same")
+        return None
 
 
 def _target(before: Pointer, version: str | None) -> HistoryEntry:

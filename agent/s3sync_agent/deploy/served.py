@@ -46,8 +46,6 @@ def await_served(
         lambda fleet, who: gate.serving(fleet, who, promoter.pointer, asked=asked),
         allowed=allowed,
         still=still,
-        goes_on=f"{active.version} is active and stays: `s3sync promote {active.version}` watches on, "
-        "`s3sync abort` or `s3sync rollback` takes it back",
     )
     if verdict.ended_by:
         done = take_back(promoter) if take_back else "the pointer stays as it is"
@@ -55,15 +53,18 @@ def await_served(
             f"{active.version} does not work: {listed(verdict.ended_by)}\n{done}",
             hint=_first_hint(verdict.ended_by) or "`s3sync fleet` shows every instance",
         )
-    if not verdict.passed and promoter.pointer.rollout is not None and take_back:
+    share = promoter.pointer.rollout is not None
+    nobody = bool(asked) and not share and verdict.is_about_nobody
+    if not verdict.passed and share and take_back:
         raise FleetError(
             f"{active.version} is not known to be served where it should be tried: {missing(verdict)}\n"
             f"{take_back(promoter)}",
             hint="`s3sync fleet` shows every instance",
         )
-    if not verdict.passed:
+    if not verdict.passed or nobody:
+        lacking = "nobody is left who could say so" if nobody else missing(verdict)
         raise FleetError(
-            f"{active.version} is active, but not known to be served everywhere: {missing(verdict)}\n"
+            f"{active.version} is active, but not known to be served everywhere: {lacking}\n"
             "the pointer stays as it is",
             hint=f"`s3sync fleet` shows every instance; `s3sync promote {active.version}` watches on, "
             "`s3sync rollback` takes it back",

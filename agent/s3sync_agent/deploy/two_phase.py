@@ -6,6 +6,7 @@ command is run again.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -41,6 +42,11 @@ def promote(
     Raises FleetError when the fleet did not take it, saying what was done about it; ReleaseError,
     PointerConflict and StoreError as `promote_now` does.
     """
+    with promoter.telling_what_stands(version):
+        return _promote(promoter, version, new_id=new_id, force=force, steps=steps)
+
+
+def _promote(promoter: Promoter, version: str, *, new_id: NewId, force: bool, steps: Steps) -> Promotion:
     check_notes(promoter.by, promoter.reason)
     before = promoter.read()
     if before is None:
@@ -51,16 +57,18 @@ def promote(
     overridden = []
     if accident := looks_like_an_accident(promoter.bucket, promoter.site, before, stored):
         overridden.append(objection(accident, "promotes it all the same", force=force))
-    fleet = _fleet_that_answers(promoter, version)
+    fleet = _look(promoter)
     if _stands(before, stored, fleet):
-        promoter.show.say(f"{version} is active already")
+        nobody = "" if fleet else "; no instance writes heartbeats, so nobody says who serves it"
+        promoter.show.say(f"{version} is active already{nobody}")
         asked = gate.waited_for(fleet, promoter.gate())
-    elif before.rollout is not None:
-        promoter.show.say(f"{version} is on {before.rollout.percent} % already")
-        asked = roll_out(promoter, steps)
     else:
-        _prepare(promoter, stored, fleet, new_id)
-        _await_staged(promoter)
+        _refuse_without(promoter, fleet, version)
+        if before.rollout is not None:
+            promoter.show.say(f"{version} is on {before.rollout.percent} % already")
+        else:
+            _prepare(promoter, stored, fleet, new_id)
+            _await_staged(promoter)
         asked = roll_out(promoter, steps)
     figures = await_served(promoter, asked=asked, take_back=take_back)
     promotion = Promotion(promoter.pointer, promoter.etag, before, stored.manifest, tuple(overridden))
@@ -69,11 +77,16 @@ def promote(
 
 def _first(promoter: Promoter, version: str, *, promotion_id: str, force: bool) -> Promotion:
     """Nothing is served yet, so there is nobody to wait for."""
-    return watched(promoter, promote_now(promoter, version, promotion_id=promotion_id, force=force))
+    return _watched(promoter, promote_now(promoter, version, promotion_id=promotion_id, force=force))
 
 
 def watched(promoter: Promoter, promotion: Promotion) -> Promotion:
     """The second phase of a promotion without a first, where there is anybody to watch."""
+    with promoter.telling_what_stands(promotion.pointer.active.version):
+        return _watched(promoter, promotion)
+
+
+def _watched(promoter: Promoter, promotion: Promotion) -> Promotion:
     everyone = promoter.gate().expect > 0 or promoter.members is not None
     if not everyone and not promoter.look():
         return promotion
@@ -96,19 +109,23 @@ def _refuse_beside_another(promoter: Promoter, before: Pointer, stored: StoredMa
     )
 
 
-def _fleet_that_answers(promoter: Promoter, version: str) -> Fleet:
-    """Raises FleetError when there is no instance to ask; says which of those to ignore is none."""
+def _look(promoter: Promoter) -> Fleet:
+    """The fleet; says which of those to ignore is no instance."""
     fleet = promoter.look()
     for unknown in sorted(promoter.gate().ignore - fleet.names()):
         promoter.show.say(f"--ignore {escape(unknown)}: there is no instance of that name")
+    return fleet
+
+
+def _refuse_without(promoter: Promoter, fleet: Fleet, version: str) -> None:
+    """Raises FleetError when there is no instance to ask."""
     if not fleet and not promoter.gate().members:
         raise FleetError(
             f"{version} was not promoted: no instance writes heartbeats, so nobody can say that it has it\n"
             "nothing was changed",
-            hint=f"`s3sync promote {version} --now` does without; agents older than 0.2 write none, "
+            hint=f"`s3sync promote {version} --now` does without; old agents write none, "
             "nor do those with heartbeat_interval = 0",
         )
-    return fleet
 
 
 def _stands(pointer: Pointer, stored: StoredManifest, fleet: Fleet) -> bool:
@@ -152,12 +169,18 @@ def _await_staged(promoter: Promoter) -> None:
         lambda fleet, who: gate.staged(fleet, who, ref, sequence=sequence),
         allowed=lambda _: promoter.terms.timeout,
         still=still,
-        goes_on=f"{ref.version} stays prepared and nothing that is served has changed: "
-        f"`s3sync promote {ref.version}` goes on, `s3sync abort` takes it back",
     )
-    if verdict.passed:
+    if verdict.passed and not verdict.is_about_nobody:
+        if not verdict.ready:
+            promoter.show.say("no instance serves anything yet: nobody is waited for")
         return
     done = take_back(promoter)
+    if verdict.passed:
+        raise FleetError(
+            f"{ref.version} was not promoted: nobody is left who could say that it is ready\n{done}",
+            hint="all instances are ignored, not in the group, or gone: `s3sync fleet` shows them; "
+            f"`s3sync promote {ref.version} --now` asks nobody",
+        )
     if verdict.ended_by:
         hints = [f"{place.name}: {place.hint}" for place in verdict.ended_by if place.hint]
         raise FleetError(
@@ -173,5 +196,5 @@ def _await_staged(promoter: Promoter) -> None:
 
 def _without_them(version: str, verdict: Verdict) -> str:
     look = "`s3sync fleet` shows every instance"
-    names = " ".join(f"--ignore {place.name}" for place in verdict.held_up_by[:SHOWN])
+    names = " ".join(f"--ignore {shlex.quote(place.name)}" for place in verdict.held_up_by[:SHOWN])
     return f"{look}; `s3sync promote {version} {names}` does not wait" if names else look

@@ -77,6 +77,9 @@ def _lost(
         return PointerConflict(f"{failed}: somebody put an unreadable pointer there ({fault})", hint=hint)
     if not deed and any(entry.promotion_id == ours.active.promotion_id for entry in winner.history):
         failed = f"{_promoted(ours)}, but replaced at once"
+        if winner.active.promotion_id == ours.active.promotion_id:  # whoever carried the same promotion on
+            failed = f"{ours.active.version} is promoted already"
+            hint = f"`s3sync promote {ours.active.version}` watches on"
     return PointerConflict(f"{failed}: the pointer is at {who(winner)}", hint=hint)
 
 

@@ -33,12 +33,14 @@ class PlainRelease(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """`pointer` is the accepted document as stored, with its ETag; `retired` says when a release
-    stopped being live, in unix seconds."""
+    """`pointer` is the accepted document as stored, with its ETag; `serving` is the release that the two
+    after it are about, "" from an agent that did not note it; `retired` says when a release stopped being
+    live, in unix seconds."""
 
     schema: int = SCHEMA
     pointer: str | None = None
     etag: str = ""
+    serving: str = ""
     serving_promotion: str = ""
     serving_since: float = 0.0
     good: tuple[str, ...] = ()
@@ -49,6 +51,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> Document | None:
         """The accepted pointer."""
         return None if self.pointer is None else parse_pointer(self.pointer.encode())
+
+    def about(self, live: str | None) -> State:
+        """What holds of it where `live` is served: an agent that was killed right after a swap had not noted
+        under which promotion."""
+        if self.serving in ("", live):
+            return self
+        return msgspec.structs.replace(self, serving="", serving_promotion="", serving_since=0.0)
 
 
 _decoder = msgspec.json.Decoder(State)

@@ -303,3 +303,63 @@ def test_an_abort_of_what_was_active_brings_current_back(
     assert result.exit_code == 0
     assert result.stdout.startswith("the pointer is back at v1")
     assert bucket.objects[SITE.current + "index.html"].body == b"v1"
+
+
+def test_current_shows_what_is_active_also_when_the_fleet_did_not_take_it(
+    s3sync: Run, bucket: MemoryBucket, clock: VirtualClock, fleet: FakeFleet
+) -> None:
+    def in_current() -> bytes:
+        return bucket.objects[SITE.current + "index.html"].body
+
+    def cut(now: float) -> None:
+        fleet.instances[0].mute = b'"active":{"version":"v2"' in bucket.objects[SITE.pointer].body
+
+    clock.passing.append(cut)
+    left = s3sync("promote", "v2")  # silence: it stays
+    assert left.exit_code == 6
+    assert in_current() == b"v2"
+    bucket.place(SITE.current + "index.html", b"v1")  # as if the first one had been killed before
+    clock.sleep(200)
+    assert s3sync("promote", "v2").exit_code == 6
+    assert in_current() == b"v2"
+    clock.passing.remove(cut)
+    fleet.instances[0].mute = False
+    fleet.instances[1].refuses = {"v2"}  # and a second look finds it wrong
+    fleet.instances[1].denied[fleet.instances[1].promotion_id] = "GET / answered 500"
+    clock.sleep(1)
+    assert s3sync("promote", "v2").exit_code == 6
+    assert b'"active":{"version":"v1"' in bucket.objects[SITE.pointer].body
+    assert in_current() == b"v1"
+
+
+def test_current_is_left_alone_when_nothing_went_live(
+    s3sync: Run, bucket: MemoryBucket, fleet: FakeFleet
+) -> None:
+    fleet.instances[0].lacks_room_for = {"v2"}
+    bucket.requests.clear()
+    result = s3sync("promote", "v2")
+    assert result.exit_code == 6
+    assert "current/" not in result.stderr
+    assert bucket.count("copy") == 0
+
+
+def test_a_rollback_that_one_cannot_follow_brings_current_back_too(
+    s3sync: Run, bucket: MemoryBucket, clock: VirtualClock, fleet: FakeFleet
+) -> None:
+    assert s3sync("promote", "v2").exit_code == 0
+    fleet.instances[0].stop(clock.now())
+    result = s3sync("rollback")
+    assert result.exit_code == 6
+    assert bucket.objects[SITE.current + "index.html"].body == b"v1"
+
+
+def test_figures_are_about_what_this_command_did(s3sync: Run, clock: VirtualClock, fleet: FakeFleet) -> None:
+    assert ": staged in 2.0 s (median)" in s3sync("promote", "v2").stdout
+    clock.sleep(100)
+    fleet.instances[0].activated_at = clock.now()  # it was replaced since
+    again = s3sync("promote", "v2").stdout.splitlines()
+    assert again[1] == "3 instances serve v2"
+    back = s3sync("rollback").stdout  # from the disks: nothing was staged
+    assert "3 instances serve v1 " in back
+    assert "staged in" not in back
+    assert "swapped within" in back

@@ -8,6 +8,7 @@ import pytest
 from s3sync_agent.deploy import two_phase
 from s3sync_agent.deploy.abort import abort
 from s3sync_agent.deploy.canary import Steps
+from s3sync_agent.deploy.freeze import freeze, unfreeze
 from s3sync_agent.deploy.promote import Promotion, promote_now
 from s3sync_agent.deploy.releases import read_pointer
 from s3sync_agent.errors import FleetError, PointerConflict
@@ -314,3 +315,22 @@ def test_a_first_release_has_nothing_to_be_compared_with_and_goes_to_everyone(
     place_release(bucket, "v2")
     assert canary(bucket, clock, 10).pointer.rollout is None
     assert clock.now() == NOON
+
+
+@pytest.mark.parametrize("when", ["activating", "baking"])
+def test_a_freeze_stops_a_rollout_where_it_is(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock, when: str
+) -> None:
+    def freeze_it(now: float) -> None:
+        if stored(bucket).rollout and (when == "activating" or having(fleet, "v2")):
+            clock.passing.remove(freeze_it)
+            freeze(promoter(bucket, clock, by="carol", reason="stocktaking"))
+
+    clock.passing.append(freeze_it)
+    with pytest.raises(PointerConflict, match="promotions are frozen by carol: stocktaking"):
+        canary(bucket, clock, 1)
+    assert stored(bucket).rollout is not None
+    assert having(fleet, "v2") < {each.identity for each in fleet.instances}
+    unfreeze(promoter(bucket, clock))
+    canary(bucket, clock, 1)
+    assert stored(bucket).rollout is None

@@ -11,7 +11,7 @@ from s3sync_agent.deploy.freeze import freeze, unfreeze
 from s3sync_agent.deploy.promote import promote_now
 from s3sync_agent.deploy.releases import read_pointer
 from s3sync_agent.deploy.rollback import rollback, watched
-from s3sync_agent.errors import ConfigError, FleetError, PointerConflict, ReleaseRefused
+from s3sync_agent.errors import ConfigError, FleetError, PointerConflict, ReleaseRefused, StoreDenied
 from s3sync_agent.pointer import Pointer, Rollout, parse_time
 from tests.fakes import MemoryBucket
 from tests.instances import FakeFleet, Heard, VirtualClock, promoter
@@ -52,6 +52,11 @@ def stored(bucket: MemoryBucket) -> Pointer:
 def change(bucket: MemoryBucket, **fields: object) -> None:
     pointer = stored(bucket)
     place_pointer(bucket, msgspec.structs.replace(pointer, sequence=pointer.sequence + 1, **fields))
+
+
+def deny_fleet(operation: str, key: str) -> None:
+    if key.startswith(SITE.fleet):
+        raise StoreDenied(f"{operation}: AccessDenied")
 
 
 # ------------------------------------------------------------------------------- abort
@@ -214,6 +219,32 @@ def test_a_rollback_takes_what_is_prepared_back_too_and_says_so(
     assert stored(bucket).prepare is None
 
 
+def test_a_rollback_does_not_need_the_fleet(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    bucket.before = deny_fleet
+    heard = Heard()
+    who = promoter(bucket, clock, heard=heard)
+    promotion = rollback(who, promotion_id="rollback-1")
+    assert "the fleet cannot be looked at: list: AccessDenied; going back all the same" in heard.said
+    assert promotion.pointer.active.activate_at is not None
+    assert parse_time(promotion.pointer.active.activate_at) == clock.now() + 10
+    with pytest.raises(
+        FleetError, match="v1 is active, but nobody can say who serves it: list: AccessDenied"
+    ):
+        watched(who, promotion)
+    fleet.settle()
+    assert set(fleet.serving().values()) == {"v1"}
+
+
+def test_an_abort_of_what_is_being_rolled_out_or_ahead_does_not_need_the_fleet(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    change(bucket, rollout=Rollout(10))
+    bucket.before = deny_fleet
+    assert "the pointer is back at v1" in abort(promoter(bucket, clock)).done
+
+
 # ------------------------------------------------------------------------------ freeze
 
 
@@ -255,3 +286,33 @@ def test_a_freeze_loses_to_whoever_came_first(
     bucket.before = overtake
     with pytest.raises(PointerConflict, match="the site was not frozen: the pointer is at v2 by alice"):
         freeze(promoter(bucket, clock, reason="stocktaking"))
+
+
+# --------------------------------------------------------------------- tried again, alone
+
+
+def test_a_release_that_was_denied_and_held_is_tried_again_under_a_new_id(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    fleet.instances[0].refuses = {"v3"}
+    with pytest.raises(FleetError, match="i-1 denied it"):
+        two_phase.promote(promoter(bucket, clock, take_back=False), "v3", new_id=lambda: "first-try")
+    fleet.instances[0].refuses = set()  # somebody repaired nginx there
+    done = two_phase.promote(promoter(bucket, clock), "v3", new_id=lambda: "second-try")
+    assert done.pointer.active.promotion_id == "second-try"
+    assert set(fleet.serving().values()) == {"v3"}
+    assert done.pointer.baseline is not None
+    assert done.pointer.baseline.version == "v2"
+
+
+def test_a_first_release_that_is_denied_stays_for_there_is_nothing_else(
+    bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    place_release(bucket, "v1")
+    fleet = FakeFleet(bucket, clock)
+    fleet.add("i-1", refuses={"v1"})
+    clock.sleep(1)
+    with pytest.raises(FleetError, match="i-1 denied it: GET / answered 500") as denied:
+        two_phase.promote(promoter(bucket, clock, expect=1), "v1", new_id=lambda: "promotion-1")
+    assert "the pointer stays as it is: there is no release to go back to" in str(denied.value)
+    assert stored(bucket).active.version == "v1"

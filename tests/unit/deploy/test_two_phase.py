@@ -16,13 +16,15 @@ from s3sync_agent.errors import (
     FleetError,
     PointerConflict,
     ReleaseRefused,
+    StoreDenied,
+    StoreError,
     StoreUnavailable,
 )
 from s3sync_agent.gate import Standing
-from s3sync_agent.pointer import Pointer, parse_time
+from s3sync_agent.pointer import Pointer, activated, parse_pointer, parse_time
 from tests.fakes import MemoryBucket
 from tests.instances import FakeFleet, Heard, VirtualClock, promoter
-from tests.releases import NOON, PAGES, SITE, place_release
+from tests.releases import NOON, PAGES, SITE, place_pointer, place_release
 
 Make = Callable[..., Promoter]
 
@@ -531,3 +533,179 @@ def test_nothing_that_was_prepared_leaves_history_or_ids_behind(
         promote(promoter(bucket, clock))
     after = stored(bucket)
     assert msgspec.structs.replace(after, sequence=before.sequence) == before
+
+
+# --------------------------------------------------------------------- nobody to ask
+
+
+@pytest.mark.parametrize("why", ["ignored", "not in the group", "deleted"])
+def test_a_gate_with_nobody_in_it_does_not_let_a_release_through(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock, why: str
+) -> None:
+    for instance in fleet.instances:
+        instance.instance_id = instance.identity
+    clock.sleep(10)
+
+    def delete(now: float) -> None:
+        if stored(bucket).prepare is not None:
+            clock.passing.remove(delete)
+            for instance in fleet.instances:
+                instance.mute = True
+                del bucket.objects[SITE.heartbeat(instance.identity)]
+
+    match why:
+        case "ignored":
+            who = promoter(bucket, clock, ignore=("i-1", "i-2", "i-3"))
+        case "deleted":
+            fleet.instances[0].stages_in = 30.0
+            clock.passing.append(delete)
+            who = promoter(bucket, clock)
+        case _:
+            who = promoter(bucket, clock, members=frozenset)
+    with pytest.raises(FleetError, match="v2 was not promoted: nobody is left who could say") as nobody:
+        promote(who)
+    assert "v2 is not prepared any more" in str(nobody.value)
+    assert "`s3sync promote v2 --now`" in nobody.value.hint
+    assert stored(bucket).active.version == "v1"
+
+
+def test_newcomers_alone_get_a_better_release_than_the_one_they_cannot_take(
+    bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    for version in ("v1", "v2"):
+        place_release(bucket, version)
+    fleet = FakeFleet(bucket, clock)
+    fleet.add("i-1", lacks_room_for={"v1"})
+    promote_now(promoter(bucket, clock), "v1", promotion_id="promotion-of-v1")
+    fleet.settle()
+    heard = Heard()
+    promote(promoter(bucket, clock, heard=heard))
+    assert "no instance serves anything yet: nobody is waited for" in heard.said
+    fleet.settle()
+    assert fleet.serving() == {"i-1": "v2"}
+
+
+def test_what_is_active_already_needs_no_heartbeats(bucket: MemoryBucket, clock: VirtualClock) -> None:
+    place_release(bucket, "v1")
+    promote(promoter(bucket, clock), "v1")
+    before = bucket.objects[SITE.pointer]
+    assert promote(promoter(bucket, clock), "v1").pointer.active.version == "v1"
+    assert bucket.objects[SITE.pointer] == before
+
+
+def test_when_all_are_gone_after_the_instant_nobody_says_that_it_is_served(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def delete(now: float) -> None:
+        if stored(bucket).active.version == "v2":
+            clock.passing.remove(delete)
+            for instance in fleet.instances:
+                instance.gone = True
+                del bucket.objects[SITE.heartbeat(instance.identity)]
+
+    clock.passing.append(delete)
+    with pytest.raises(FleetError, match="not known to be served everywhere: nobody is left who could"):
+        promote(promoter(bucket, clock))
+
+
+# ----------------------------------------------------------------- what cannot be read
+
+
+def test_one_heartbeat_that_s3_does_not_give_away_is_named_and_hides_nobody(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def deny(operation: str, key: str) -> None:
+        if operation == "get" and key == SITE.heartbeat("i-odd"):
+            raise StoreDenied("get: AWS answered InvalidObjectState")
+
+    bucket.place(SITE.heartbeat("i-odd"), b"in an archive")
+    bucket.before = deny
+    with pytest.raises(FleetError, match="after 30 s: i-odd has a heartbeat that cannot be read: get: AWS"):
+        promote(promoter(bucket, clock, timeout=30))
+    assert promote(promoter(bucket, clock, ignore=("i-odd",))).pointer.active.version == "v2"
+
+
+def test_who_may_read_no_heartbeat_at_all_is_told_at_once(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def deny(operation: str, key: str) -> None:
+        if operation == "get" and key.startswith(SITE.fleet):
+            raise StoreDenied("get: AccessDenied")
+
+    bucket.before = deny
+    with pytest.raises(StoreDenied, match="AccessDenied"):
+        promote(promoter(bucket, clock))
+    assert stored(bucket).prepare is None
+
+
+def test_what_cannot_be_read_is_known_by_its_instance_id_too(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    bucket.place(SITE.heartbeat("AROAEXAMPLE:i-9"), b"garbage")
+    assert promote(promoter(bucket, clock, ignore=("i-9",))).pointer.active.version == "v2"
+    members = frozenset({"i-1", "i-2", "i-3"})
+    done = promote(promoter(bucket, clock, members=lambda: members), "v3")  # it left the group
+    assert done.pointer.active.version == "v3"
+
+
+# -------------------------------------------------------------- interrupted by S3, not by hand
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("timed out"), StoreDenied("ExpiredToken")])
+def test_when_s3_ends_it_what_stands_is_told(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock, error: StoreError
+) -> None:
+    def outage(now: float) -> None:
+        if stored(bucket).prepare is not None:
+            bucket.outage = error
+
+    fleet.instances[0].stages_in = 30.0
+    clock.passing.append(outage)
+    heard = Heard()
+    with pytest.raises(type(error)):
+        promote(promoter(bucket, clock, timeout=60, heard=heard))
+    assert heard.said[-1].startswith("v2 stays prepared and nothing that is served has changed: ")
+
+
+def test_s3_that_fails_right_after_the_pointer_was_written_does_not_hide_that_it_was(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def fail(operation: str, key: str) -> None:
+        if operation == "head" and key == SITE.manifest("v2"):
+            raise StoreUnavailable("timed out")
+
+    bucket.before = fail
+    heard = Heard()
+    with pytest.raises(StoreError, match="v2 was prepared, but nobody could be asked whether") as cut:
+        promote(promoter(bucket, clock, heard=heard))
+    assert "timed out" in str(cut.value)
+    assert heard.said[-1].startswith("v2 stays prepared")
+
+
+def test_of_two_who_carry_the_same_promotion_on_the_slower_is_told_that(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    def overtake(operation: str, key: str) -> None:
+        found = parse_pointer(bucket.objects[SITE.pointer].body).pointer
+        if operation == "put" and found.prepare is not None:
+            bucket.before = None
+            after = activated(found, activate_at=None, percent=None, by="bob", reason="", now=clock.now())
+            place_pointer(bucket, after)
+
+    bucket.before = overtake
+    with pytest.raises(PointerConflict, match="v2 is promoted already: the pointer is at v2 by bob") as lost:
+        promote(promoter(bucket, clock))
+    assert "`s3sync promote v2` watches on" in lost.value.hint
+
+
+def test_the_hint_can_be_typed_as_it_stands(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    fleet.add("web $(reboot) 4").tick(clock.now())
+    fleet.settle()
+    fleet.instances[3].gone = True
+    clock.sleep(200)
+    with pytest.raises(FleetError) as stopped:
+        promote(promoter(bucket, clock, timeout=30))
+    assert "--ignore 'web $(reboot) 4'` does not wait" in stopped.value.hint
+    assert promote(promoter(bucket, clock, ignore=("web $(reboot) 4",))).pointer.active.version == "v2"

@@ -261,6 +261,27 @@ def test_other_settings_are_told_to_the_fleet_also_those_that_could_not_be_taken
     assert [settings.identity for settings in applied] == ["i-2", "i-2"]
 
 
+def test_other_settings_wait_for_the_proof_of_what_has_just_gone_live(
+    daemon: Daemon, clock: FakeClock, s3: MemoryBucket, reporter: Recorder, overrides: dict[str, str]
+) -> None:
+    publisher = Publisher(s3, now=clock.now())
+    publisher.publish("v1")
+    publisher.promote("v1", activate_in=30)
+    daemon._ticker.attempt()
+    daemon._countdown.look(forget=True)
+    clock.advance(40)
+    daemon._countdown.act()  # whose proof is a job for the prober, which has not begun
+    overrides["poll_interval"] = "7"
+    daemon._reload = True
+    daemon._give_work()
+    assert not reporter.named("config.loaded")
+    daemon._sync.prove_due()
+    daemon._handle(Message(Wake.PROVED))
+    daemon._worker.busy = False
+    daemon._give_work()
+    assert reporter.named("config.loaded")
+
+
 def test_a_state_directory_that_cannot_be_read_does_not_end_the_loop(daemon: Daemon) -> None:
     releases = daemon._settings.state.releases
     releases.rmdir()

@@ -397,6 +397,21 @@ def test_a_veto_is_a_denial_and_nothing_is_activated(
     assert hooks.asked == ["v2"]
 
 
+def test_no_hook_is_asked_about_what_was_good_here_when_a_bad_release_is_left_for_it(
+    agent: Agent, publisher: Publisher, hooks: Asked, served: str
+) -> None:
+    publisher.publish("v2", GOOD)
+    publisher.promote("v2")
+    agent.attempt()
+    agent.restart()
+    again = Asked(agent.instance)
+    again.raises = HookVetoed("hook pre-activate/10-check says no to everything by now")
+    assert publisher.pointer is not None
+    publisher.write(aborted(publisher.pointer, now=publisher.now + 1))
+    agent.attempt()
+    assert (agent.webroot.live(), again.asked) == (served, [])
+
+
 def test_a_hook_that_cannot_be_asked_holds_the_release_up_and_is_asked_again(
     agent: Agent, publisher: Publisher, hooks: Asked, served: str
 ) -> None:
