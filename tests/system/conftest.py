@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import bundles, cgroups, metadata, network, rootfs, s3
-from tests.system.balancer import Balancer, balancing
+from tests.system.balancer import balancing
 from tests.system.fleet import Fleet
 from tests.system.group import Group
 from tests.system.machine import Machine, forget_propagation
@@ -32,11 +32,13 @@ TOOLS = ("debootstrap", "haproxy", "ip", "nsenter", "systemd-nspawn", "tar", "zs
 OFTEN = {"/etc/s3sync-agent/config.d/often.toml": "poll_interval = 1\n"}
 HEARTBEAT_INTERVAL = 5
 # Of the instances of a fleet: what a visitor loads is probed.
-SETTINGS = f"""\
-poll_interval = {{poll_interval}}
+SETTINGS = {
+    "/etc/s3sync-agent/config.d/often.toml": f"""\
+poll_interval = 0.2
 heartbeat_interval = {HEARTBEAT_INTERVAL}
 probe_paths = ["/", "/about/"]
 """
+}
 NEWER = "9.9.9"
 ROLE_ID = "AROAEXAMPLEEXAMPLEXXX"
 # The first run makes a Debian.
@@ -138,17 +140,12 @@ def site(
     hub: Hub, s3_server: s3.S3, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Site:
     """The example site, published and promoted as `v1`."""
-    site = Site(f"s3://{s3.BUCKET}/{_site_name(request)}", tmp_path_factory.mktemp("site"), hub)
+    name = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    site = Site(f"s3://{s3.BUCKET}/{name}", tmp_path_factory.mktemp("site"), hub)
     shutil.copytree(EXAMPLE, site.folder, dirs_exist_ok=True)
     site.publish(site.folder, "v1")
     site.promote("v1")
     return site
-
-
-def _site_name(request: pytest.FixtureRequest) -> str:
-    """A module has a site of its own."""
-    name: str = request.module.__name__
-    return name.rpartition(".")[2].replace("_", "-")
 
 
 @pytest.fixture(scope="module")
@@ -157,32 +154,27 @@ def instance(fleet: Fleet, bundle: Path, site: Site) -> Machine:
     return fleet.boot(user_data=site.user_data(bundle), files=OFTEN)
 
 
-@pytest.fixture(scope="module")
-def balancer(hub: Hub, work: Path) -> Iterator[Balancer]:
-    with balancing(hub, work / "balancer") as found:
-        yield found
-    shutil.rmtree(work / "balancer")
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shop(
-    fleet: Fleet,
-    balancer: Balancer,
+    base: Path,
+    work: Path,
+    hub: Hub,
     s3_server: s3.S3,
+    metadata_service: metadata.Metadata,
     bundle: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    request: pytest.FixtureRequest,
-) -> Shop:
-    """A site that three instances serve, in its release `v1`, behind a balancer. The module says how often
-    they poll: `POLL_INTERVAL`."""
-    folder = tmp_path_factory.mktemp("releases")
-    site = Site(f"s3://{s3.BUCKET}/{_site_name(request)}", folder, fleet.hub)
-    settings = SETTINGS.format(poll_interval=request.module.POLL_INTERVAL)
-    user_data = site.user_data(bundle, role_id=ROLE_ID)
-    group = Group(fleet, balancer, user_data, ROLE_ID, {"/etc/s3sync-agent/config.d/often.toml": settings})
-    shop = Shop(site, folder, group)
-    shop.publish("v1")
-    shop.promote("v1")
-    group.scale_out(3)
-    print(f"\nthree instances in service after {group.await_healthy():.1f} s")
-    return shop
+) -> Iterator[Shop]:
+    """A site in its release `v1`, served by three instances behind a balancer. Tests find as many as those
+    before have left, all of them serving what is active."""
+    fleet = Fleet(base, work, hub, metadata_service)
+    with fleet.resources, balancing(hub, work / "balancer") as balancer:
+        folder = tmp_path_factory.mktemp("releases")
+        site = Site(f"s3://{s3.BUCKET}/shop", folder, hub)
+        user_data = site.user_data(bundle, role_id=ROLE_ID)
+        group = Group(fleet, balancer, user_data, ROLE_ID, SETTINGS)
+        shop = Shop(site, folder, group)
+        shop.publish("v1")
+        shop.promote("v1")
+        group.scale_out(3)
+        print(f"\nthree instances in service after {group.await_healthy():.1f} s")
+        yield shop

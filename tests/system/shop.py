@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from s3sync_agent.pointer import parse_time
+from tests.system.agent import live
 from tests.system.audience import Audience, watching
 from tests.system.content import Content, content
 from tests.system.group import Group
@@ -32,6 +34,20 @@ class Shop:
     @property
     def machines(self) -> list[Machine]:
         return self.group.machines
+
+    def active(self) -> str:
+        """The version that the pointer names."""
+        return self.site.pointer().active.version
+
+    def instant(self) -> float:
+        """When everybody was meant to show what is active, in unix seconds."""
+        at = self.site.pointer().active.activate_at
+        assert at is not None
+        return parse_time(at)
+
+    def serving(self) -> set[str]:
+        """The versions that instances serve."""
+        return {live(machine) for machine in self.machines}
 
     def publish(self, version: str, *, without: tuple[str, ...] = (), ballast: int = 0) -> None:
         made = content(version, without=without, ballast=ballast)

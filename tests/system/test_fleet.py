@@ -1,4 +1,4 @@
-"""A fleet of three behind a balancer moves as one, while an audience checks every answer."""
+"""A fleet behind a balancer moves as one, while an audience checks every answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from tests.system.machine import Machine
 from tests.system.metadata import instance_id, zone
 from tests.system.shop import Shop, ended_well, moved_as_one
 
-POLL_INTERVAL = 0.2
 FALLBACK_SECONDS = 1.0
 FLEET_NOT_TAKEN = 6  # the exit code
 # What every instance tells the fleet.
@@ -33,29 +32,14 @@ TOLD = {
 
 @pytest.fixture
 def at_rest(shop: Shop) -> Shop:
-    """Three healthy instances that serve one release: what one test did is no matter to the next."""
+    """Healthy instances that serve one release: what one test did is no matter to the next."""
     shop.until(lambda: all_healthy(shop), "for good health")
-    shop.until(lambda: len(serving(shop)) == 1, "for one release")
+    shop.until(lambda: len(shop.serving()) == 1, "for one release")
     return shop
 
 
 def all_healthy(shop: Shop) -> bool:
     return {machine.address for machine in shop.machines} <= shop.group.balancer.healthy()
-
-
-def serving(shop: Shop) -> set[str]:
-    return {live(machine) for machine in shop.machines}
-
-
-def current(shop: Shop) -> str:
-    return shop.site.pointer().active.version
-
-
-def instant(shop: Shop) -> float:
-    """When everybody was meant to show what is active."""
-    active = shop.site.pointer().active
-    assert active.activate_at is not None
-    return parse_time(active.activate_at)
 
 
 # ------------------------------------------------------------------------------ audience
@@ -80,11 +64,11 @@ def test_the_audience_sees_what_does_not_belong_together(at_rest: Shop) -> None:
 def test_a_promotion_is_shown_by_all_at_one_instant(at_rest: Shop) -> None:
     shop = at_rest
     shop.publish("together")
-    before = current(shop)
+    before = shop.active()
     with shop.audience("1, a promotion") as seen:
         told = shop.promote("together")
         shop.until(lambda: shop.all_show(seen, "together"), "for visitors of all")
-    skew = moved_as_one(seen, before, "together", instant(shop))
+    skew = moved_as_one(seen, before, "together", shop.instant())
     print(f"{told}\nseen by visitors of all within {skew * 1000:.0f} ms")
     swaps = [parse_time(beat.activated_at) for beat in shop.site.heartbeats().values()]
     print(f"swapped within {(max(swaps) - min(swaps)) * 1000:.0f} ms of each other")
@@ -96,14 +80,14 @@ def test_fifty_promotions_and_rollbacks_in_a_row(at_rest: Shop) -> None:
     names = [f"row-{number}" for number in range(5)]
     for name in names:
         shop.publish(name)
-    before = current(shop)
+    before = shop.active()
     with shop.audience("2, 50 promotions and rollbacks") as seen:
         for number in range(25):
             name = names[number % len(names)]
             shop.promote("--no-mirror", name)
-            assert serving(shop) == {name}
+            assert shop.serving() == {name}
             shop.site.s3sync("rollback", "--no-mirror")
-            assert serving(shop) == {before}
+            assert shop.serving() == {before}
     seen.assert_content()
     late = [event["late"] for machine in shop.machines for event in events(machine, "activate.done")]
     usual, worst = statistics.median(late) * 1000, max(late) * 1000
@@ -116,7 +100,7 @@ def test_fifty_promotions_and_rollbacks_in_a_row(at_rest: Shop) -> None:
 def test_one_that_cannot_stage_keeps_all_from_showing_it(at_rest: Shop) -> None:
     shop = at_rest
     shop.publish("too-big", ballast=24 << 20)
-    before, full = current(shop), shop.machines[1]
+    before, full = shop.active(), shop.machines[1]
     available = "$(($(df --output=avail --block-size=1 /var | tail -n 1) - (8 << 20)))"
     full.run(f"fallocate --length {available} /var/filler")
     try:
@@ -127,7 +111,7 @@ def test_one_that_cannot_stage_keeps_all_from_showing_it(at_rest: Shop) -> None:
     assert code == FLEET_NOT_TAKEN, said
     assert "DiskFull" in said
     print(said.strip())
-    assert serving(shop) == {before}
+    assert shop.serving() == {before}
     assert shop.site.pointer().prepare is None
     assert seen.first_seen("too-big") == {}
     seen.assert_content()
@@ -136,7 +120,7 @@ def test_one_that_cannot_stage_keeps_all_from_showing_it(at_rest: Shop) -> None:
 def test_a_promotion_that_was_killed_between_its_phases_is_finished_by_the_next(at_rest: Shop) -> None:
     shop = at_rest
     shop.publish("killed")
-    before = current(shop)
+    before = shop.active()
     with shop.audience("a promotion killed between its phases") as seen:
         with held(shop.machines[0]):
             promotion = shop.begin("killed")
@@ -147,7 +131,7 @@ def test_a_promotion_that_was_killed_between_its_phases_is_finished_by_the_next(
         shop.promote("killed")
         shop.until(lambda: shop.all_show(seen, "killed"), "for visitors of all")
     assert shop.site.pointer().active.promotion_id == prepared.promotion_id
-    moved_as_one(seen, before, "killed", instant(shop))
+    moved_as_one(seen, before, "killed", shop.instant())
     seen.assert_content()
 
 
@@ -186,7 +170,7 @@ def test_a_bad_release_takes_itself_back_and_does_not_come_again(at_rest: Shop) 
     before = shop.site.pointer().active
     with shop.audience("4, a bad release") as seen:
         code, _, said = shop.site.attempt("promote", "bad")
-        shop.until(lambda: serving(shop) == {before.version}, "for the release before")
+        shop.until(lambda: shop.serving() == {before.version}, "for the release before")
     assert code == FLEET_NOT_TAKEN, said
     print(said.strip())
     assert is_back_at(shop, before)
@@ -229,12 +213,12 @@ def test_an_nginx_that_does_not_answer_is_no_bad_release(at_rest: Shop) -> None:
         shop.until(nobody_answered, "for the probes")
         verdicts = {each["verdict"] for machine in shop.machines for each in probed(machine, "unasked")}
         assert verdicts == {"unanswered"}
-        assert serving(shop) == {"unasked"}
+        assert shop.serving() == {"unasked"}
     finally:
         for machine in shop.machines:
             machine.run("systemctl start nginx")
     print(ended_well(promotion))
-    assert serving(shop) == {"unasked"}
+    assert shop.serving() == {"unasked"}
 
 
 def probed(machine: Machine, version: str) -> list[dict[str, Any]]:
@@ -252,7 +236,7 @@ def test_a_canary_that_sings_is_followed_by_all(at_rest: Shop) -> None:
         shop.until(lambda: shop.all_show(seen, "canary"), "for visitors of all")
     first = sorted(seen.first_seen("canary").values())
     assert first[-1] - first[0] > 2.0, "somebody was ahead while it was baked"
-    assert serving(shop) == {"canary"}
+    assert shop.serving() == {"canary"}
     seen.assert_content()
 
 
@@ -262,7 +246,7 @@ def test_a_canary_that_dies_is_followed_by_nobody(at_rest: Shop) -> None:
     before = shop.site.pointer().active
     with shop.audience("5, a bad canary") as seen:
         code, _, said = shop.site.attempt("promote", "poison", "--canary", "20%", "--bake", "3s")
-        shop.until(lambda: serving(shop) == {before.version}, "for the release before")
+        shop.until(lambda: shop.serving() == {before.version}, "for the release before")
     assert code == FLEET_NOT_TAKEN, said
     print(said.strip())
     assert is_back_at(shop, before)
@@ -280,19 +264,19 @@ def test_a_canary_that_dies_is_followed_by_nobody(at_rest: Shop) -> None:
 def test_without_s3_the_site_is_up_and_nobody_is_unhealthy(at_rest: Shop) -> None:
     shop = at_rest
     shop.publish("after-the-outage")
-    before = current(shop)
+    before = shop.active()
     with shop.audience("7, no instance reaches S3") as seen:
         with ExitStack() as outage:
             for machine in shop.machines:
                 outage.enter_context(machine.cable.without(s3.PORT))
             stale = shop.until(lambda: all_stale(shop), "for all to notice", seconds=60)
             code, _, said = shop.site.attempt("promote", "after-the-outage", "--timeout", "3")
-            assert (code, serving(shop)) == (FLEET_NOT_TAKEN, {before}), said
+            assert (code, shop.serving()) == (FLEET_NOT_TAKEN, {before}), said
         back = shop.until(lambda: not any_stale(shop), "for all to hear of S3 again", seconds=60)
         told = shop.promote("after-the-outage")
         shop.until(lambda: shop.all_show(seen, "after-the-outage"), "for visitors of all")
     print(f"all stale after {stale:.1f} s, none {back:.1f} s after its return\n{told}")
-    moved_as_one(seen, before, "after-the-outage", instant(shop))
+    moved_as_one(seen, before, "after-the-outage", shop.instant())
     seen.assert_content()
 
 
@@ -307,17 +291,17 @@ def any_stale(shop: Shop) -> bool:
 def test_who_may_not_write_heartbeats_blocks_a_promotion(at_rest: Shop, s3_server: s3.S3) -> None:
     shop = at_rest
     shop.publish("unheard")
-    before = current(shop)
+    before = shop.active()
     with shop.audience("7, heartbeat rights lost") as seen:
         with s3_server.no_heartbeats():
             code, _, said = shop.site.attempt("promote", "unheard", "--timeout", "4")
-            assert serving(shop) == {before}
+            assert shop.serving() == {before}
         assert code == FLEET_NOT_TAKEN, said
         print(said.strip())
         assert all(events(machine, "heartbeat.failed") for machine in shop.machines)
         shop.promote("unheard")
         shop.until(lambda: shop.all_show(seen, "unheard"), "for visitors of all")
-    moved_as_one(seen, before, "unheard", instant(shop))
+    moved_as_one(seen, before, "unheard", shop.instant())
     seen.assert_content()
 
 
@@ -327,7 +311,7 @@ def test_who_may_not_write_heartbeats_blocks_a_promotion(at_rest: Shop, s3_serve
 def test_agents_are_upgraded_one_by_one_while_a_promotion_waits(at_rest: Shop, newer: Path) -> None:
     shop = at_rest
     shop.publish("through-an-upgrade")
-    before = current(shop)
+    before = shop.active()
     for machine in shop.machines:
         (machine.root / "root" / newer.name).write_bytes(newer.read_bytes())
     with shop.audience("8, upgrades during a promotion") as seen:
@@ -340,7 +324,7 @@ def test_agents_are_upgraded_one_by_one_while_a_promotion_waits(at_rest: Shop, n
         told = ended_well(promotion)
         shop.until(lambda: shop.all_show(seen, "through-an-upgrade"), "for visitors of all")
     print(told)
-    moved_as_one(seen, before, "through-an-upgrade", instant(shop))
+    moved_as_one(seen, before, "through-an-upgrade", shop.instant())
     assert {beat.version for beat in shop.site.heartbeats().values()} == {NEWER}
     seen.assert_content()
 
