@@ -18,6 +18,9 @@ POLL_INTERVAL = 5.0  # seconds; of instances whose heartbeat cannot be read, as 
 HEARTBEAT_INTERVAL = 60.0
 LONGEST_AHEAD = 600.0  # seconds, as is the next
 LONGEST_HURRIED = 60.0
+# Seconds beyond a poll, for those who poll often: S3 may be one further than the whole seconds that it tells,
+# and an answer takes a moment.
+SPARE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +96,15 @@ def named(beats: Iterable[Heartbeat]) -> list[str]:
 
 
 def activation_instant(fleet: Fleet) -> float | None:
-    """An instant that everybody hears of before it comes, in unix seconds by S3's clock: two polls ahead,
-    and not before the latest poll that was announced. None, at once, when there is nobody to agree with."""
+    """An instant that everybody hears of before it comes, in unix seconds by S3's clock: two polls ahead, or
+    one and SPARE, and not before the latest poll that was announced. None, at once, when there is nobody to
+    agree with."""
     ahead = _two_polls(fleet)
     if ahead is None:
         return None
     announced = [moment(sighting.beat.next_poll_at) for sighting in fleet.fresh()]
     polls = [at - fleet.now for at in announced if at is not None]
-    return fleet.now + min(LONGEST_AHEAD, max([ahead, *polls]))
+    return fleet.now + min(LONGEST_AHEAD, max([ahead, ahead / 2 + SPARE, *polls]))
 
 
 def hurried_instant(fleet: Fleet) -> float | None:

@@ -63,8 +63,9 @@ class Audience:
 
     def assert_content(self, *, but: frozenset[str] | set[str] = frozenset()) -> None:
         """All answers were right, and no instance became unhealthy `but` for these."""
-        assert (self.not_200, self.mixtures) == ([], [])
-        assert self.unhealthy == but
+        wrong = self.not_200 + self.mixtures
+        assert not wrong, f"{self}\n{wrong[:5]}"
+        assert self.unhealthy == but, f"became unhealthy: {self.unhealthy}"
 
     def first_seen(self, release: str) -> dict[str, float]:
         """By instance: when its first page of this release had come."""

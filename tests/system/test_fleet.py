@@ -17,12 +17,18 @@ from tests.system import s3
 from tests.system.agent import AGENT, COMMAND, STATE, events, held, live, main_pid, status
 from tests.system.conftest import HEARTBEAT_INTERVAL, NEWER
 from tests.system.machine import Machine
+from tests.system.metadata import instance_id, zone
 from tests.system.shop import Shop, ended_well, moved_as_one
 
 POLL_INTERVAL = 0.2
 FALLBACK_SECONDS = 1.0
 FLEET_NOT_TAKEN = 6  # the exit code
-S3_UNAVAILABLE = 3
+# What every instance tells the fleet.
+TOLD = {
+    *("identity", "instance_id", "zone", "version", "state", "serving", "staged", "denied", "wanted"),
+    *("sequence", "next_poll_at", "behind_seconds", "problem", "clock_offset", "activated_at"),
+    *("stage_seconds", "activate_seconds"),
+}
 
 
 @pytest.fixture
@@ -156,6 +162,12 @@ def test_a_fleet_is_listed_and_a_silent_instance_told_apart(at_rest: Shop) -> No
     assert seconds > limit - HEARTBEAT_INTERVAL
     assert not any(fleet[other]["stale"] for other in others)
     shop.until(lambda: not listed(shop)[silent]["stale"], "for its next word")
+    assert fleet.keys() == {silent, *others}
+    for machine in shop.machines:
+        told = fleet[shop.group.identity(machine)]
+        assert told.keys() >= TOLD
+        assert (told["instance_id"], told["zone"]) == (instance_id(machine.address), zone(machine.address))
+        assert told["serving"].startswith(f"{live(machine)}-")
 
 
 def listed(shop: Shop) -> dict[str, dict[str, Any]]:

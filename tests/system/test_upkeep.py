@@ -20,9 +20,10 @@ from tests.system.fleet import Fleet
 from tests.system.machine import BOOT_SCRIPT, Machine
 from tests.system.network import HUB_ADDRESS, Hub
 from tests.system.sandbox import run_as
-from tests.system.site import EXAMPLE, TEMPLATE, Site
+from tests.system.site import COMMAND_SECONDS, EXAMPLE, TEMPLATE, Site
 from tests.system.visitors import visiting
 
+FLEET_NOT_TAKEN = 6  # the exit code
 LARGE = "0123456789abcdef" * (1 << 19)  # 8 MiB: more than sockets hold
 PAGES = ("/", "/about/", "/assets/app-59d1c78c.js", "/healthz")
 
@@ -231,7 +232,9 @@ def test_a_full_disk_stops_the_next_release_and_nothing_else(serving: Machine, s
     serving.run("dd if=/dev/zero of=/var/filler bs=1M 2>/dev/null", check=False)
     try:
         with visiting(hub, serving.address, *PAGES) as visits:
-            site.release({"big.bin": "0123456789" * 800_000}, "v3")
+            (site.folder / "big.bin").write_text("0123456789" * 800_000)
+            site.publish(site.folder, "v3")
+            promotion = site.beginning("promote", "v3", "--now", "--no-mirror", "--on-failure", "hold")
             serving.wait_until(lambda: _problem(serving) == "DiskFull", "for a full disk to be told")
             full = status(serving)
             serving.run(
@@ -245,6 +248,8 @@ def test_a_full_disk_stops_the_next_release_and_nothing_else(serving: Machine, s
         assert events(serving, "stage.failed")[0]["error"] == "DiskFull"
         assert visits.not_200 == {}
         assert f"serving {live}" in serving.run(f"systemctl status {AGENT}").stdout
+        _, said = promotion.communicate(timeout=COMMAND_SECONDS)
+        assert promotion.returncode == FLEET_NOT_TAKEN, said
     finally:
         serving.run("rm -f /var/filler")
     serving.wait_until(lambda: status(serving)["serving"].startswith("v3-"), "for room", seconds=90)

@@ -136,6 +136,8 @@ def failing(machine: Machine, reason: str) -> None:
     """It has said why, shows nothing, and would get no visitor."""
     told = reported(machine)
     assert re.fullmatch(rf"failure: {reason}", told), told
+    # Once nginx, which was told to read its configuration again, has done so.
+    machine.wait_until(lambda: machine.http("/healthz").status == 503, "for bad health")
     for path in ("/healthz", "/", "/index.html"):
         assert machine.http(path).status == 503, path
     machine.wait_until(

@@ -35,6 +35,12 @@ def test_the_instant_is_two_polls_ahead_and_not_before_a_poll_that_was_announced
     assert activation_instant(fleet(BEAT, other(next_poll_at=late))) == NOON + 55
 
 
+def test_who_polls_often_hears_of_the_instant_though_s3_tells_whole_seconds() -> None:
+    often = msgspec.structs.replace(BEAT, poll_interval=0.2)
+    ahead = (activation_instant(fleet(often, other(poll_interval=0.2))) or 0.0) - NOON
+    assert ahead - 1.0 > 2 * 0.2
+
+
 def test_on_ec2_an_instance_is_called_by_its_instance_id() -> None:
     on_ec2 = other(instance_id="i-0abc")
     assert name_of(msgspec.structs.replace(on_ec2, identity="ROLE:i-0abc")) == "i-0abc"
