@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from s3sync_agent.bucket import Bucket
 from s3sync_agent.clock import Clock
 from s3sync_agent.deploy.promoter import Promoter, Terms
@@ -203,7 +205,8 @@ class FakeInstance:
         if self.mute or (beat == self._written and now < self._written_at + self.interval):
             return
         self._written, self._written_at = beat, now
-        self.store.write(self.site.heartbeat(self.identity), encode_heartbeat(beat))
+        told = msgspec.structs.replace(beat, written_at=format_time(now))
+        self.store.write(self.site.heartbeat(self.identity), encode_heartbeat(told))
 
     def stop(self, now: float) -> None:
         """A clean end of the agent; nginx goes on."""

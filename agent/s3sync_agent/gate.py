@@ -54,6 +54,7 @@ class Standing(Enum):
     GONE = "gone"  # its heartbeat is left, the group does not have it any more
 
 
+CLOCKS = 2.0  # seconds by which an instance's clock may differ from S3's
 _QUIET = {Standing.SILENT, Standing.STOPPED, Standing.UNREADABLE, Standing.MISSING}
 _HOLDS_UP = _QUIET | {Standing.WORKING, Standing.CLOCK_OFF}
 _WILL_SERVE = _HOLDS_UP | {Standing.READY, Standing.NEWCOMER}
@@ -198,6 +199,18 @@ def baking(fleet: Fleet, gate: Gate, pointer: Pointer) -> Verdict:
         return _unheard(fleet, sighting) or _serves(beat, pointer.active)
 
     return _verdict(fleet, gate, standing, missing=False)
+
+
+def heard_since(verdict: Verdict, since: float) -> bool:
+    """Whether all that serve it wrote `since` then (unix seconds), by their own clocks, which may be off
+    by as much as a promotion allows."""
+    written = [moment(place.beat.written_at) for place in verdict.ready if place.beat is not None]
+    return all(at is not None and at >= since - CLOCKS for at in written)
+
+
+def longest_silence(verdict: Verdict) -> float:
+    """Seconds after which every one that serves it has written again, or is silent."""
+    return max((place.beat.silent_after() for place in verdict.ready if place.beat is not None), default=0.0)
 
 
 def _serves(beat: Heartbeat, ref: ReleaseRef) -> Place:

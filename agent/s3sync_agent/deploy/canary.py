@@ -98,6 +98,18 @@ def _bake(promoter: Promoter, seconds: float) -> None:
     """Raises FleetError when something goes wrong meanwhile, or nobody is left who tries it."""
     active, rollout = promoter.pointer.active, promoter.pointer.rollout
     refuse_to_go_on(promoter.pointer)  # frozen while it was activated
+    ends = promoter.now() + seconds
+
+    def allowed(verdict: Verdict) -> float:
+        """All who try it have to be heard of afterwards: one that died in a short bake would not be silent
+        yet. An agent that was stopped may be on its way back, as when it is upgraded."""
+        if not _is_fine(verdict):
+            return seconds + PROBED_WITHIN
+        return (
+            seconds
+            if not seconds or gate.heard_since(verdict, ends)
+            else seconds + gate.longest_silence(verdict)
+        )
 
     def still(pointer: Pointer) -> bool:
         same = (pointer.active.promotion_id, pointer.rollout) == (active.promotion_id, rollout)
@@ -106,8 +118,7 @@ def _bake(promoter: Promoter, seconds: float) -> None:
     verdict = promoter.wait(
         f"baking {active.version}",
         lambda fleet, who: gate.baking(fleet, who, promoter.pointer),
-        # An agent that was stopped may be on its way back, as when it is upgraded.
-        allowed=lambda verdict: seconds if _is_fine(verdict) else seconds + PROBED_WITHIN,
+        allowed=allowed,
         until=lambda verdict: bool(_gone_wrong(verdict)),
         still=still,
     )

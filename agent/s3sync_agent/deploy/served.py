@@ -20,8 +20,10 @@ def await_served(
     asked: frozenset[str] | None,
     take_back: Callable[[Promoter], str] | None,
     staged: bool = True,
+    somebody: bool = False,
 ) -> Figures:
-    """Wait until every instance in the gate serves the active release and found it good.
+    """Wait until every instance in the gate serves the active release and found it good, and, where nobody
+    was in it, until `somebody` does.
 
     `asked` as in `gate.serving`. A reported failure ends it, and `take_back` says what becomes of the pointer
     (None: it stays). Who is not heard of has until PROBED_WITHIN after the instant, and so has everybody when
@@ -31,8 +33,12 @@ def await_served(
     active = promoter.pointer.active
     ahead = max(0.0, parse_time(active.activate_at) - promoter.now()) if active.activate_at else 0.0
 
+    def is_nobody_s(verdict: Verdict) -> bool:
+        return somebody and not verdict.ready
+
     def allowed(verdict: Verdict) -> float:
-        hurry = staged or (verdict.places and verdict.only_quiet_ones_left)
+        quiet = verdict.places and verdict.only_quiet_ones_left and not is_nobody_s(verdict)
+        hurry = staged or quiet
         return ahead + (PROBED_WITHIN if hurry else promoter.terms.timeout)
 
     def still(pointer: Pointer) -> bool:
@@ -45,6 +51,7 @@ def await_served(
         f"activating {active.version}",
         lambda fleet, who: gate.serving(fleet, who, promoter.pointer, asked=asked),
         allowed=allowed,
+        until=lambda verdict: bool(verdict.ended_by) or (verdict.passed and not is_nobody_s(verdict)),
         still=still,
     )
     if verdict.ended_by:
@@ -54,7 +61,7 @@ def await_served(
             hint=_first_hint(verdict.ended_by) or "`s3sync fleet` shows every instance",
         )
     share = promoter.pointer.rollout is not None
-    nobody = bool(asked) and not share and verdict.is_about_nobody
+    nobody = is_nobody_s(verdict) or (bool(asked) and not share and verdict.is_about_nobody)
     if not verdict.passed and share and take_back:
         raise FleetError(
             f"{active.version} is not known to be served where it should be tried: {missing(verdict)}\n"
@@ -62,7 +69,8 @@ def await_served(
             hint="`s3sync fleet` shows every instance",
         )
     if not verdict.passed or nobody:
-        lacking = "nobody is left who could say so" if nobody else missing(verdict)
+        nobodys = "nobody serves it yet" if somebody else "nobody is left who could say so"
+        lacking = nobodys if nobody else missing(verdict)
         raise FleetError(
             f"{active.version} is active, but not known to be served everywhere: {lacking}\n"
             "the pointer stays as it is",

@@ -90,8 +90,9 @@ def _watched(promoter: Promoter, promotion: Promotion) -> Promotion:
     everyone = promoter.gate().expect > 0 or promoter.members is not None
     if not everyone and not promoter.look():
         return promotion
-    asked = None if everyone else promotion.asked
-    figures = await_served(promoter, asked=asked, take_back=take_back, staged=False)
+    first = promotion.before is None and bool(promoter.look().fresh())
+    asked = None if everyone or first else promotion.asked
+    figures = await_served(promoter, asked=asked, take_back=take_back, staged=False, somebody=first)
     return replace(promotion, pointer=promoter.pointer, figures=figures)
 
 

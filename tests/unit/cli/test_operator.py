@@ -200,10 +200,12 @@ def test_forcing_says_what_it_went_over(s3sync: Run, bucket: MemoryBucket) -> No
 
 def test_a_promotion_ahead_of_the_fleet_says_when_it_will_be_live(s3sync: Run, bucket: MemoryBucket) -> None:
     place_release(bucket, "v1")
+    place_release(bucket, "v2", PAGES | {"new.html": b"new"})
+    s3sync("promote", "v1", "--now")
     for identity in ("i-1", "i-2"):
         waiting = Heartbeat(site=SITE.url, identity=identity, version="1.0", state="waiting")
         bucket.place(SITE.heartbeat(identity), encode_heartbeat(waiting), last_modified=NOON)
-    assert ", live at 2027-01-15T08:00:10.000Z)" in s3sync("promote", "v1", "--now").stdout
+    assert ", live at 2027-01-15T08:00:10.000Z)" in s3sync("promote", "v2", "--now").stdout
 
 
 def test_losing_the_race_ends_with_5_and_the_winner(s3sync: Run, bucket: MemoryBucket, live: None) -> None:

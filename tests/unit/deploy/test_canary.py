@@ -14,6 +14,7 @@ from s3sync_agent.deploy.releases import read_pointer
 from s3sync_agent.errors import FleetError, PointerConflict
 from s3sync_agent.pointer import Pointer
 from s3sync_agent.rollout import share_of
+from s3sync_agent.sightings import HEARTBEAT_INTERVAL
 from tests.fakes import MemoryBucket
 from tests.instances import FakeFleet, Heard, VirtualClock, promoter
 from tests.releases import NOON, PAGES, SITE, place_release
@@ -85,6 +86,22 @@ def history(clock: VirtualClock, fleet: FakeFleet) -> list[tuple[float, frozense
     return seen
 
 
+def test_one_that_dies_in_a_bake_shorter_than_its_silence_does_not_pass_for_alive(
+    fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    share = int(min(share_of(each.identity, ID) for each in fleet.instances)) + 1
+    tries = next(each for each in fleet.instances if share_of(each.identity, ID) < share)
+
+    def dies(_: float) -> None:
+        if tries.live and tries.live.startswith("v2") and tries.promotion_id in tries.good:
+            tries.gone = True
+
+    clock.passing.append(dies)
+    with pytest.raises(FleetError, match="does not go on to everyone"):
+        canary(bucket, clock, share, bake=5.0)
+    assert having(fleet, "v2") <= {tries.identity}
+
+
 def test_each_share_tries_it_for_a_while_before_the_next_joins(
     fleet: FakeFleet, bucket: MemoryBucket, clock: VirtualClock
 ) -> None:
@@ -99,7 +116,7 @@ def test_each_share_tries_it_for_a_while_before_the_next_joins(
         frozenset(each.identity for each in fleet.instances),
     ]
     for (earlier, _), (later, _) in pairwise(seen[1:]):
-        assert BAKE <= later - earlier < BAKE + 15
+        assert BAKE <= later - earlier < BAKE + HEARTBEAT_INTERVAL + 15  # until all were heard of afterwards
     pointer = stored(bucket)
     assert done.pointer == pointer
     assert (pointer.rollout, pointer.prepare) == (None, None)

@@ -117,6 +117,29 @@ def test_a_first_promotion_has_nobody_to_wait_for(bucket: MemoryBucket, clock: V
     assert clock.slept == 0
 
 
+def test_a_first_promotion_waits_until_somebody_serves_it_where_instances_wait_for_it(
+    bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    place_release(bucket, "v1")
+    fleet = FakeFleet(bucket, clock)
+    fleet.add("i-1", stages_in=100.0)
+    clock.sleep(5)
+    done = promote(promoter(bucket, clock), "v1")
+    assert done.figures is not None
+    assert fleet.serving() == {"i-1": "v1"}
+
+
+def test_a_first_promotion_that_the_instances_find_wrong_does_not_pass_for_done(
+    bucket: MemoryBucket, clock: VirtualClock
+) -> None:
+    place_release(bucket, "v1")
+    fleet = FakeFleet(bucket, clock)
+    fleet.add("i-1", lacks_room_for={"v1"})
+    clock.sleep(5)
+    with pytest.raises(FleetError, match="nobody serves it yet"):
+        promote(promoter(bucket, clock), "v1")
+
+
 def test_a_first_promotion_waits_for_those_who_are_expected(
     bucket: MemoryBucket, clock: VirtualClock
 ) -> None:
