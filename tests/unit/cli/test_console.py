@@ -33,6 +33,7 @@ def fail() -> None:
 
 @click.command()
 def interrupt_myself() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
     os.kill(os.getpid(), signal.SIGINT)
     signal.pause()
 
