@@ -48,6 +48,9 @@ STOP_WITHIN = 1.5
 READY_WITHIN = 10.0
 # While a job runs, how often to look whether it has found an activation that lies ahead, and to tell.
 LOOK_AHEAD = 1.0
+# After an instant everything is looked at again within so many seconds: a fleet that has swapped at one
+# moment must not ask S3 at one moment, too.
+SPREAD = 1.0
 # Changes come in bursts; look when it has been quiet for so long.
 QUIET = 0.2
 QUIET_AT_MOST = 2.0
@@ -111,6 +114,7 @@ class Daemon:
         self._looked_at = clock.monotonic()
         self._reload = False
         self._sync_now = False
+        self._again_at = math.inf
         self._touched: set[str] = set()
         self._touched_at = math.inf
         self._look_at: float | None = None
@@ -174,8 +178,8 @@ class Daemon:
                 self._handle(message)
             self._be_ready_in_time()
             self._look_ahead()
-            # After the instant everything is looked at again.
-            self._sync_now = self._countdown.act() or self._sync_now
+            if self._countdown.act():
+                self._again_at = self._clock.monotonic() + random.random() * SPREAD  # noqa: S311 - it spreads requests
             self._give_work()
             if message is None or message.wake is Wake.JOB_DONE:
                 self._tell_systemd()
@@ -218,7 +222,7 @@ class Daemon:
         if self._worker.busy:
             deadlines.append(now + LOOK_AHEAD)
         else:
-            deadlines += [self._poll_at, self._scrub_at]
+            deadlines += [self._poll_at, self._scrub_at, self._again_at]
             deadlines += [self._look_at] if self._look_at is not None else []
         wakes_in = self._countdown.wakes_in()
         return deadlines if wakes_in is None else [*deadlines, now + wakes_in]
@@ -312,8 +316,9 @@ class Daemon:
         if self._reload and not self._proving:  # who proves works with the settings it began with
             self._reload = False
             self._read_settings()
-        if now >= self._poll_at or self._sync_now:
+        if now >= min(self._poll_at, self._again_at) or self._sync_now:
             self._sync_now = False
+            self._again_at = math.inf
             self._worker.give(self._ticker.attempt)
         elif self._scrub or now >= self._scrub_at:
             self._scrub = False
