@@ -52,10 +52,8 @@ class Prover:
         self.swapper = swapper
         self._one_at_a_time = threading.Lock()
         self._before: Answered | None = None
-        self._compared: tuple[str, int] = (
-            "",
-            0,
-        )  # the promotion last compared with another release, how often
+        # The promotion that was compared with another release last, and how often.
+        self._compared: tuple[str, int] = ("", 0)
         self._failing: tuple[Serving, Verdict] | None = None
         self._untold: Serving | None = None
         # Promotions that nobody may activate just now: their release is being compared with another.
