@@ -10,6 +10,7 @@ import pytest
 from tests.agents import Agent
 from tests.fakes import MemoryBucket
 from tests.publisher import Publisher
+from tests.unit.sync.surroundings import Site
 
 
 @pytest.fixture
@@ -28,3 +29,18 @@ def bucket(agent: Agent) -> MemoryBucket:
 @pytest.fixture
 def publisher(bucket: MemoryBucket) -> Publisher:
     return Publisher(bucket)
+
+
+@pytest.fixture
+def site(agent: Agent) -> Site:
+    return Site(agent)
+
+
+@pytest.fixture
+def served(agent: Agent, publisher: Publisher, site: Site) -> str:
+    """v1, live and good."""
+    release = publisher.publish("v1")
+    publisher.promote("v1")
+    agent.attempt()
+    assert agent.healthy == release
+    return release

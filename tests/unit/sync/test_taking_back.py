@@ -17,23 +17,9 @@ from tests.agents import Agent
 from tests.fakes import MemoryBucket
 from tests.publisher import Publisher
 from tests.releases import SITE
-from tests.unit.sync.test_promotion import BAD, GOOD, Asked, Site
+from tests.unit.sync.surroundings import BAD, GOOD, Asked, Site
 
 WORSE = {"other.html": b"no index here either"}
-
-
-@pytest.fixture
-def site(agent: Agent) -> Site:
-    return Site(agent)
-
-
-@pytest.fixture
-def served(agent: Agent, publisher: Publisher, site: Site) -> str:
-    release = publisher.publish("v1")
-    publisher.promote("v1")
-    agent.attempt()
-    assert agent.healthy == release
-    return release
 
 
 def swaps(agent: Agent, release: str) -> int:
